@@ -1,0 +1,125 @@
+# Evergrant needs Go and make. Everything else is fetched by a reference-* target, for tests only.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+FUNCTIONS := authorize callback refresh api
+LAMBDA_ARCH ?= arm64
+REFERENCE := build/reference
+LINTER := go tool -modfile=tools/lint/go.mod
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z][a-zA-Z-]*:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- Run ---
+
+.PHONY: dev
+dev: build ## Run a broker with simulated providers and a page to try it on (ARGS="--listen ...")
+	@exec build/evergrant dev $(ARGS)
+
+.PHONY: demo
+demo: ## Take every dialect through its whole life and print a table (ARGS=--json)
+	@go run ./cmd/evergrant demo $(ARGS)
+
+# --- Build ---
+
+.PHONY: build
+build: ## Build the command line, build/evergrant
+	go build -trimpath -o build/evergrant ./cmd/evergrant
+
+# Neither paths nor version control nor a build id are in a function's binary, so that the same
+# source and the same Go give the same bytes. lambda.norpc leaves the old Go runtime's RPC out.
+.PHONY: build-functions $(FUNCTIONS:%=function-%)
+build-functions: $(FUNCTIONS:%=function-%) ## Build the four functions for Lambda (LAMBDA_ARCH=arm64)
+$(FUNCTIONS:%=function-%): function-%:
+	GOOS=linux GOARCH=$(LAMBDA_ARCH) CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false \
+		-ldflags '-s -w -buildid=' -o build/$*/bootstrap ./functions/$*
+
+.PHONY: zip
+zip: build-functions ## Pack them as build/<function>.zip, byte for byte the same each time, and print sizes
+	@go run ./tools/lambdazip $(FUNCTIONS:%=build/%)
+
+# What `sam build` calls, one for each function of template.yaml (BuildMethod: makefile).
+.PHONY: build-AuthorizeFunction build-CallbackFunction build-RefreshFunction build-ApiFunction
+build-AuthorizeFunction: function-authorize
+	cp build/authorize/bootstrap "$(ARTIFACTS_DIR)/"
+build-CallbackFunction: function-callback
+	cp build/callback/bootstrap "$(ARTIFACTS_DIR)/"
+build-RefreshFunction: function-refresh
+	cp build/refresh/bootstrap "$(ARTIFACTS_DIR)/"
+build-ApiFunction: function-api
+	cp build/api/bootstrap "$(ARTIFACTS_DIR)/"
+
+.PHONY: clean
+clean: ## Remove what was built; what was fetched for tests stays (make clean-reference)
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +; fi
+
+.PHONY: clean-reference
+clean-reference: ## Remove what was fetched for tests
+	rm -rf $(REFERENCE)
+
+# --- Check ---
+
+.PHONY: test
+test: ## Run every suite whose reference is here; says what was skipped and how to enable it (SUITES="unit lint")
+	@go run ./tools/suites $(SUITES)
+
+.PHONY: lint
+lint: ## Check format (gofumpt), go vet, staticcheck
+	@unformatted=$$($(LINTER) gofumpt -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted; run make fmt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(LINTER) staticcheck ./...
+
+.PHONY: fmt
+fmt: ## Format the source
+	$(LINTER) gofumpt -w .
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (asks vuln.go.dev, so CI without the internet cannot)
+	$(LINTER) govulncheck ./...
+
+.PHONY: cfn-lint
+cfn-lint: reference-cfn-lint ## Check template.yaml
+	$(REFERENCE)/cfn-lint/bin/cfn-lint --non-zero-exit-code informational template.yaml
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=pattern)
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
+
+# --- References for tests: pinned, fetched once, never shipped ---
+
+.PHONY: reference reference-dynamodb reference-oidc reference-chromium reference-cfn-lint
+reference: reference-dynamodb reference-oidc reference-chromium reference-cfn-lint ## Fetch all of the following
+reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
+reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
+reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
+reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
+
+# A folder is complete when its file `ready` is there, which is written last.
+$(REFERENCE)/dynamodb/ready: test/dynamodb/pom.xml test/dynamodb/SHA256SUMS
+	rm -rf $(@D) && mkdir -p $(@D)
+	mvn -B -q -f test/dynamodb/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
+	cd $(@D) && sha256sum --check --quiet --strict $(CURDIR)/test/dynamodb/SHA256SUMS
+	touch $@
+
+$(REFERENCE)/oidc/ready: test/oidc/package.json test/oidc/package-lock.json test/oidc/.npmrc
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp test/oidc/package.json test/oidc/package-lock.json test/oidc/.npmrc $(@D)/
+	cd $(@D) && npm ci --no-progress
+	@# The Node.js that came along, pinned, where there is one for this system; else the system's own.
+	cd $(@D) && mkdir bin && \
+		ln -s "$$(ls $$PWD/node_modules/node-*/bin/node 2>/dev/null || command -v node)" bin/node
+	touch $@
+
+$(REFERENCE)/chromium/ready: tools/find-chromium
+	rm -rf $(@D) && mkdir -p $(@D)
+	ln -s "$$(tools/find-chromium)" $(@D)/chromium
+	touch $@
+
+$(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt
+	rm -rf $(@D) && mkdir -p $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	touch $@

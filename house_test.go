@@ -1,0 +1,348 @@
+// Package evergrant_test holds the rules of this repository that a compiler does not know.
+package evergrant_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floorPlan lists every room, a folder with Go code in it, and what its code may import beyond
+// the standard library. Rooms are named exactly; another module stands for all of its packages,
+// and one on GitHub is written without its host. Tests may import what they like.
+//
+// Entrances come first, the ground last, and imports go downwards. To change this list is a
+// decision about the design, not a way to make a build pass.
+const floorPlan = `
+functions/authorize              internal/app/authorize internal/lambdahttp aws/aws-lambda-go
+functions/callback               internal/app/callback internal/lambdahttp aws/aws-lambda-go
+functions/api                    internal/app/api internal/lambdahttp aws/aws-lambda-go
+functions/refresh                internal/app/refresh aws/aws-lambda-go
+cmd/evergrant                    client internal/{config,config/yamlfile,httpapi,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
+client                           internal/wire golang.org/x/oauth2  # users inherit this graph
+
+internal/app/{authorize,callback,api,refresh}  internal/{config,httpapi,dynamostore,broker,refresh,schedule,circuit,connection,item,provider,secret} aws/aws-sdk-go-v2  # a room per function, so that none links what another needs
+
+internal/console                 internal/wire
+internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
+internal/lambdahttp              aws/aws-lambda-go
+internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
+internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2  # tables for tests
+internal/boltstore               internal/{connection,item,secret} go.etcd.io/bbolt
+
+internal/keyfile                 internal/secret
+internal/rescue                  internal/secret
+
+internal/broker                  internal/{config,refresh,schedule,circuit,connection,item,provider,secret}
+internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
+internal/config                  internal/{provider,secret}
+internal/refresh                 internal/{schedule,circuit,connection,item,provider,secret}
+internal/circuit                 internal/{connection,item}
+internal/schedule                internal/connection
+internal/connection              internal/{item,secret}
+internal/item/itemtest           internal/item google/go-cmp pgregory.net/rapid  # a contract, run by the stores' tests
+internal/provider                internal/secret
+
+internal/item
+internal/secret
+internal/simprovider             # knows HTTP, never our types
+internal/wire
+
+tools/lambdazip
+tools/suites
+`
+
+// revealers lists every file that reads a secret's text, outside tests, and why. Each is a place
+// from which a secret could leave.
+const revealers = `
+internal/broker/begin.go           # state and cookie go to the browser; their hashes are kept
+internal/config/access.go          # a key's hash
+internal/config/secrets.go         # compares client secrets
+internal/keyfile/keyfile.go        # the wrapping key
+internal/provider/classify.go      # takes the request's secrets out of what a provider says
+internal/provider/client.go        # the token request
+internal/provider/clientauth.go    # the client's credentials
+internal/provider/identity.go      # the bearer token of the identity request
+internal/provider/pkce.go          # the challenge of a verifier
+internal/provider/revoke.go        # the revocation request
+internal/refresh/consentdriver.go  # seals what a consent brought
+`
+
+const modulePath = "github.com/evergrant/evergrant/"
+
+// A source is one parsed Go file. Its name is its path in the repository, with slashes.
+type source struct {
+	name string
+	file *ast.File
+}
+
+func (s source) room() string { return path.Dir(s.name) }
+func (s source) isTest() bool { return strings.HasSuffix(s.name, "_test.go") }
+
+func TestFloorPlan(t *testing.T) {
+	plan := parsePlan(t)
+	rooms := map[string]bool{}
+	for _, s := range parseSources(t) {
+		if s.isTest() {
+			continue
+		}
+		room := s.room()
+		allowed, known := plan[room]
+		if !known {
+			if !rooms[room] {
+				t.Errorf("%s is not on the floor plan", room)
+			}
+			rooms[room] = true
+			continue
+		}
+		rooms[room] = true
+		for _, spec := range s.file.Imports {
+			imported := strings.Trim(spec.Path.Value, `"`)
+			if !mayImport(allowed, imported) {
+				t.Errorf("%s imports %s, which the floor plan does not allow", s.name, imported)
+			}
+		}
+	}
+	for _, room := range slices.Sorted(maps.Keys(plan)) {
+		if !rooms[room] {
+			t.Errorf("%s is on the floor plan and holds no Go code", room)
+		}
+		for _, imported := range plan[room] {
+			if _, known := plan[imported]; strings.HasPrefix(imported, "internal/") && !known {
+				t.Errorf("%s may import %s, which is not on the floor plan", room, imported)
+			}
+		}
+	}
+}
+
+func TestSecretsAreRevealedOnlyWhereListed(t *testing.T) {
+	listed := map[string]bool{}
+	for row := range strings.Lines(revealers) {
+		if name, why, _ := strings.Cut(row, "#"); strings.TrimSpace(name) != "" {
+			listed[strings.TrimSpace(name)] = true
+			if strings.TrimSpace(why) == "" {
+				t.Errorf("%s is listed without a reason", strings.TrimSpace(name))
+			}
+		}
+	}
+	found := map[string]bool{}
+	for _, s := range parseSources(t) {
+		if !s.isTest() && s.room() != "internal/secret" && selects(s.file, "Reveal") {
+			found[s.name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if !listed[name] {
+			t.Errorf("%s calls Reveal and is not listed", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		if !found[name] {
+			t.Errorf("%s is listed and does not call Reveal", name)
+		}
+	}
+}
+
+func TestOnlyEntrancesReadTheEnvironment(t *testing.T) {
+	entrances := []string{"cmd/", "functions/", "internal/app/", "tools/"}
+	for _, s := range parseSources(t) {
+		if s.isTest() || imports(s.file, "testing") || slices.ContainsFunc(entrances, func(e string) bool { return strings.HasPrefix(s.name, e) }) {
+			continue
+		}
+		for _, name := range []string{"Getenv", "LookupEnv", "Environ", "ExpandEnv"} {
+			if imports(s.file, "os") && selects(s.file, name) {
+				t.Errorf("%s calls os.%s: settings come down from the entrance", s.name, name)
+			}
+		}
+	}
+}
+
+func TestNothingRunsByBeingImported(t *testing.T) {
+	for _, s := range parseSources(t) {
+		for _, decl := range s.file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+				t.Errorf("%s has an init function: wiring is written out", s.name)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItProvides(t *testing.T) {
+	documented := map[string]bool{}
+	for _, s := range parseSources(t) {
+		if s.isTest() {
+			continue
+		}
+		doc := s.file.Doc.Text()
+		want := "Package " + s.file.Name.Name + " "
+		documented[s.room()] = documented[s.room()] || strings.HasPrefix(doc, want) || s.file.Name.Name == "main" && doc != ""
+	}
+	for room, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package documentation", room)
+		}
+	}
+}
+
+func TestEveryExportedNameIsDocumented(t *testing.T) {
+	for _, s := range parseSources(t) {
+		if s.isTest() || s.file.Name.Name == "main" {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			for _, name := range undocumented(decl) {
+				t.Errorf("%s: %s is exported and not documented", s.name, name)
+			}
+		}
+	}
+}
+
+// parsePlan reads the floor plan as the imports allowed to each room.
+func parsePlan(t *testing.T) map[string][]string {
+	t.Helper()
+	plan := map[string][]string{}
+	for row := range strings.Lines(floorPlan) {
+		row, _, _ = strings.Cut(row, "#")
+		words := strings.Fields(row)
+		if len(words) == 0 {
+			continue
+		}
+		allowed := []string{}
+		for _, word := range words[1:] {
+			allowed = append(allowed, spellOut(word)...)
+		}
+		for _, room := range spellOut(words[0]) {
+			if _, twice := plan[room]; twice {
+				t.Errorf("%s is on the floor plan twice", room)
+			}
+			plan[room] = allowed
+		}
+	}
+	return plan
+}
+
+// spellOut turns a/{b,c} into a/b and a/c.
+func spellOut(word string) []string {
+	before, rest, found := strings.Cut(word, "{")
+	if !found {
+		return []string{word}
+	}
+	names, after, _ := strings.Cut(rest, "}")
+	words := []string{}
+	for _, name := range strings.Split(names, ",") {
+		words = append(words, before+name+after)
+	}
+	return words
+}
+
+func mayImport(allowed []string, imported string) bool {
+	if room, ours := strings.CutPrefix(imported, modulePath); ours {
+		return slices.Contains(allowed, room)
+	}
+	first, _, _ := strings.Cut(imported, "/")
+	if !strings.Contains(first, ".") {
+		return imported != "C" // the standard library
+	}
+	imported = strings.TrimPrefix(imported, "github.com/")
+	return slices.ContainsFunc(allowed, func(module string) bool {
+		return imported == module || strings.HasPrefix(imported, module+"/")
+	})
+}
+
+// parseSources parses every Go file of the repository, in the order of their names.
+func parseSources(t *testing.T) []source {
+	t.Helper()
+	sources := []source{}
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			base := entry.Name()
+			if name != "." && (name == "build" || base == "testdata" || base == "node_modules" || strings.HasPrefix(base, ".")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.FromSlash(name), nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		sources = append(sources, source{name, file})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sources
+}
+
+func imports(file *ast.File, pkg string) bool {
+	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == `"`+pkg+`"` })
+}
+
+// selects reports whether the file has an expression x.name.
+func selects(file *ast.File, name string) bool {
+	found := false
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == name {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// undocumented returns the exported names that a declaration introduces without a comment of
+// their own or, in a group of constants or variables, of the group.
+func undocumented(decl ast.Decl) []string {
+	switch decl := decl.(type) {
+	case *ast.FuncDecl:
+		if decl.Name.IsExported() && decl.Doc == nil && (decl.Recv == nil || ast.IsExported(receiver(decl))) {
+			return []string{decl.Name.Name}
+		}
+	case *ast.GenDecl:
+		names := []string{}
+		for _, spec := range decl.Specs {
+			switch spec := spec.(type) {
+			case *ast.TypeSpec:
+				if spec.Name.IsExported() && spec.Doc == nil && decl.Doc == nil {
+					names = append(names, spec.Name.Name)
+				}
+			case *ast.ValueSpec:
+				if spec.Names[0].IsExported() && spec.Doc == nil && spec.Comment == nil && decl.Doc == nil {
+					names = append(names, spec.Names[0].Name)
+				}
+			}
+		}
+		return names
+	}
+	return nil
+}
+
+// receiver is the name of the type that a method belongs to.
+func receiver(f *ast.FuncDecl) string {
+	expr := f.Recv.List[0].Type
+	if star, ok := expr.(*ast.StarExpr); ok {
+		expr = star.X
+	}
+	if generic, ok := expr.(*ast.IndexExpr); ok {
+		expr = generic.X
+	}
+	if name, ok := expr.(*ast.Ident); ok {
+		return name.Name
+	}
+	return ""
+}

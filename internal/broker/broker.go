@@ -1,0 +1,306 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/evergrant/evergrant/internal/circuit"
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/refresh"
+	"github.com/evergrant/evergrant/internal/schedule"
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+// Config is what a Broker is made of. All fields are required but those that say
+// otherwise.
+type Config struct {
+	Settings *config.Config
+	Secrets  *config.Secrets
+	Store    connection.Store
+	Keys     *secret.Keyring
+	Provider *provider.Client
+	Rescue   refresh.Rescuer
+	Now      func() time.Time
+	Log      *slog.Logger
+	// Timers: this process lives long enough to keep exact timers for tokens that
+	// live less than ten minutes (serve). On Lambda such connections are refreshed
+	// when somebody asks.
+	Timers bool
+	// Gateway: an answer must be there within 30 s, so requests to providers are
+	// given less time.
+	Gateway bool
+	// Epoch is the deployment's restore epoch; 0 until a restore.
+	Epoch int64
+	// Horizon is how long a refusal in doubt is held back, s; 0: the protocol's.
+	Horizon int64
+	// Pause waits between the tries of a save; nil: a timer. For tests with a clock.
+	Pause func(ctx context.Context, d time.Duration) error
+}
+
+// Broker carries out the use cases. It may be used concurrently.
+type Broker struct {
+	Config
+	circuits *circuit.Breaker
+	driver   *refresh.Driver
+	timers   *timers
+	tallies  *tallies
+	found    *discovered
+
+	mu      sync.Mutex
+	running map[string]bool // connections that this process refreshes; guarded by mu
+	spent   map[string]int  // code exchanges refused in a row, by integration; guarded by mu
+}
+
+// New makes a Broker.
+func New(c Config) *Broker {
+	b := &Broker{
+		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
+		found: &discovered{seen: map[string]provider.Metadata{}}, running: map[string]bool{}, spent: map[string]int{},
+	}
+	b.driver = &refresh.Driver{
+		Store: c.Store, Keys: c.Keys, Provider: c.Provider, Circuits: b.circuits, Rescue: c.Rescue, Now: c.Now,
+		Links: b.link, Epoch: c.Epoch, Horizon: c.Horizon, Pause: c.Pause, Done: b.done,
+	}
+	if c.Gateway {
+		b.driver.SendTime = refresh.SendTimeGateway
+	}
+	return b
+}
+
+func (b *Broker) now() int64 { return b.Now().Unix() }
+
+// done is told of every refresh that ended.
+func (b *Broker) done(r refresh.Report) {
+	now := b.now()
+	b.timers.file(r.Record)
+	switch {
+	case r.Outcome == refresh.Refused:
+		b.forgetSecret(r.Record.Integration, r.Record.ClientID)
+	case r.Err != nil:
+		b.Log.Warn("refresh", "connection", r.Record.ID, "integration", r.Record.Integration, "outcome", r.Outcome.String(), "error", r.Err.Error())
+	}
+	if r.Sent > 0 {
+		b.Log.Info("refresh", "connection", r.Record.ID, "integration", r.Record.Integration, "outcome", r.Outcome.String(),
+			"generation", r.Record.Gen, "took_ms", r.Took.Milliseconds(), "provider_error", r.Answer)
+		b.tallies.count(now, r.Record.Integration, r.Outcome.String())
+	}
+}
+
+// forgetSecret drops a refused client's cached secret: it may just have been rotated.
+func (b *Broker) forgetSecret(integration, clientID string) {
+	if i, ok := b.Settings.Integration(integration); ok {
+		if c, ok := i.ClientByID(clientID); ok {
+			b.Secrets.Forget(c)
+		}
+	}
+}
+
+// discovered keeps the endpoints that were read from discovery documents.
+type discovered struct {
+	mu   sync.Mutex
+	seen map[string]provider.Metadata // by URL; guarded by mu
+}
+
+// entry is the integration's entry with its variables put in, and with what it lacks
+// taken from its discovery document.
+func (b *Broker) entry(ctx context.Context, i *config.Integration) (provider.Entry, error) {
+	e, err := i.Entry.Resolve(i.Variables)
+	if err != nil {
+		return e, fmt.Errorf("integration %s: %w", i.Name, err)
+	}
+	if e.DiscoveryURL == "" || e.TokenEndpoint != "" {
+		return e, nil
+	}
+	b.found.mu.Lock()
+	m, ok := b.found.seen[e.DiscoveryURL]
+	b.found.mu.Unlock()
+	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if m, err = b.Provider.Discover(ctx, e.DiscoveryURL); err != nil {
+			return e, fmt.Errorf("integration %s: %w", i.Name, err)
+		}
+		b.found.mu.Lock()
+		b.found.seen[e.DiscoveryURL] = m
+		b.found.mu.Unlock()
+	}
+	return e.WithMetadata(m), nil
+}
+
+// plan is when the integration's connections are refreshed.
+func (b *Broker) plan(i *config.Integration) schedule.Plan {
+	return schedule.Plan{Mode: schedule.Mode(i.Refresh), Idle: i.Entry.Refresh.IdleLifetimeS, NoTimers: !b.Timers}
+}
+
+// link is what a connection hangs on; see refresh.Driver.Links.
+func (b *Broker) link(ctx context.Context, integration, clientID string) (refresh.Link, bool, error) {
+	i, ok := b.Settings.Integration(integration)
+	if !ok {
+		return refresh.Link{}, false, nil
+	}
+	c, ok := i.ClientByID(clientID)
+	if !ok {
+		return refresh.Link{}, false, nil
+	}
+	e, err := b.entry(ctx, i)
+	if err != nil {
+		return refresh.Link{}, true, err
+	}
+	gen, err := b.Secrets.Generation(ctx, c)
+	if err != nil {
+		return refresh.Link{}, true, err
+	}
+	return refresh.Link{
+		Entry: e, Client: circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}, Plan: b.plan(i),
+		Credentials: func(ctx context.Context) (provider.Credentials, error) {
+			s, err := b.Secrets.Get(ctx, c)
+			return provider.Credentials{ClientID: c.ClientID, ClientSecret: s}, err
+		},
+	}, true, nil
+}
+
+// Ping reports whether the store answers.
+func (b *Broker) Ping(ctx context.Context) error { return b.Store.Ping(ctx) }
+
+// acquire takes the right to refresh a connection in this process; false where
+// another call has it.
+func (b *Broker) acquire(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running[id] {
+		return false
+	}
+	b.running[id] = true
+	return true
+}
+
+func (b *Broker) release(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.running, id)
+}
+
+// refreshOne runs one refresh unless this process has one of that connection under
+// way, in which case the outcome is Busy.
+func (b *Broker) refreshOne(ctx context.Context, in refresh.Input) refresh.Report {
+	if !b.acquire(in.ID) {
+		return refresh.Report{Record: connection.Record{Core: connection.Core{ID: in.ID}}, Outcome: refresh.Busy, Why: in.Why}
+	}
+	defer b.release(in.ID)
+	return b.driver.Refresh(ctx, in)
+}
+
+func fail(code Code, detail string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(detail, args...)}
+}
+
+// internal is a refusal for which the caller can do nothing but ask again.
+func internal(err error) *Error {
+	return &Error{Code: Internal, Detail: "something failed on our side; ask again, and if it stays so give the request id to the operator", Err: err}
+}
+
+// found turns the store's error of a read into a refusal.
+func readError(err error, what string) *Error {
+	if errors.Is(err, connection.ErrNotFound) {
+		return fail(NotFound, "there is no such %s", what)
+	}
+	return internal(err)
+}
+
+// integration finds one that the caller may use. A foreign one is absent.
+func (b *Broker) integration(c Caller, name string) (*config.Integration, *Error) {
+	i, ok := b.Settings.Integration(name)
+	if !ok || !c.MayIntegration(name) {
+		return nil, fail(NotFound, "there is no integration of that name, or this key may not use it")
+	}
+	return i, nil
+}
+
+// record reads a connection that the caller may see. A foreign one is absent.
+func (b *Broker) record(ctx context.Context, c Caller, id string) (connection.Record, *Error) {
+	if !validID(id, "conn_") {
+		return connection.Record{}, fail(NotFound, "there is no such connection")
+	}
+	rec, err := b.Store.Get(ctx, id)
+	if err != nil {
+		return rec, readError(err, "connection")
+	}
+	if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {
+		return connection.Record{}, fail(NotFound, "there is no such connection")
+	}
+	return rec, nil
+}
+
+// validID reports whether s can be an id of ours: only such ones become keys.
+func validID(s, prefix string) bool {
+	if len(s) < len(prefix)+20 || len(s) > 64 || s[:len(prefix)] != prefix {
+		return false
+	}
+	for _, c := range s[len(prefix):] {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// checkOwner bounds the application's own id.
+func checkOwner(c Caller, owner string) *Error {
+	switch {
+	case owner == "" || len(owner) > 256 || !utf8.ValidString(owner) || hasControl(owner):
+		return fail(InvalidRequest, "owner must be 1 to 256 bytes of text without control characters")
+	case !c.MayOwner(owner):
+		return fail(Forbidden, "this key may not act for that owner")
+	}
+	return nil
+}
+
+func hasControl(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// The bounds of tags.
+const (
+	maxTags     = 10
+	maxTagName  = 40
+	maxTagValue = 200
+)
+
+func checkTags(tags map[string]string) *Error {
+	if len(tags) > maxTags {
+		return fail(InvalidRequest, "at most %d tags", maxTags)
+	}
+	for k, v := range tags {
+		if k == "" || utf8.RuneCountInString(k) > maxTagName || utf8.RuneCountInString(v) > maxTagValue || hasControl(k) || hasControl(v) ||
+			!utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fail(InvalidRequest, "a tag's name has 1 to %d characters and its value at most %d, without control characters", maxTagName, maxTagValue)
+		}
+	}
+	return nil
+}
+
+func withParams(address string, params map[string]string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	q := u.Query()
+	for k, v := range params {
+		q.Set(k, v)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}

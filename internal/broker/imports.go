@@ -1,0 +1,218 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/refresh"
+	"github.com/evergrant/evergrant/internal/schedule"
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+const maxToken = 64 << 10
+
+// Import stores a connection whose tokens were got elsewhere, and refreshes it by the
+// protocol: stored first, so that a rotated token cannot be lost. A client that only
+// has its own credentials gets its first token the same way.
+func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportResult, error) {
+	i, refused := b.integration(c, r.Integration)
+	if refused != nil {
+		return ImportResult{}, refused
+	}
+	client, refused := b.checkImport(c, i, r)
+	if refused != nil {
+		return ImportResult{}, refused
+	}
+	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+		return ImportResult{}, &Error{Code: ProviderUnavailable, Detail: "the key that seals the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
+	}
+	id, existing, refused := b.claimExternal(ctx, c, r)
+	if refused != nil || existing != nil {
+		return ImportResult{View: b.viewOf(existing), Existed: existing != nil}, errorOf(refused)
+	}
+	rec, err := b.imported(i, client, id, r)
+	if err != nil {
+		return ImportResult{}, internal(err)
+	}
+	res, err := b.Store.Write(ctx, id, connection.Create{Record: rec})
+	if err != nil {
+		return ImportResult{}, internal(err)
+	}
+	if r.Hold || !res.Applied {
+		return ImportResult{View: b.view(res.Record), Existed: !res.Applied}, nil
+	}
+	return b.firstRefresh(ctx, id)
+}
+
+func errorOf(e *Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+func (b *Broker) viewOf(rec *connection.Record) View {
+	if rec == nil {
+		return View{}
+	}
+	return b.view(*rec)
+}
+
+// firstRefresh proves an import. Where that cannot be done now, the schedule goes on.
+func (b *Broker) firstRefresh(ctx context.Context, id string) (ImportResult, error) {
+	rep := b.refreshOne(ctx, refresh.Input{ID: id, Why: refresh.Forced})
+	rec := rep.Record
+	if rec.Status == "" {
+		var err error
+		if rec, err = b.Store.Get(ctx, id); err != nil {
+			return ImportResult{}, internal(err)
+		}
+	}
+	switch {
+	case rep.Outcome == refresh.ImportRefused:
+		return ImportResult{}, &Error{Code: TokenRefused, Detail: "the provider refused the token, so nothing was kept", ConnectionID: id}
+	case rec.Status == connection.Active:
+		return ImportResult{View: b.view(rec)}, nil
+	}
+	return ImportResult{View: b.view(rec), Pending: true}, nil
+}
+
+func (b *Broker) checkImport(c Caller, i *config.Integration, r ImportRequest) (*config.Client, *Error) {
+	if refused := checkOwner(c, r.Owner); refused != nil {
+		return nil, refused
+	}
+	client := i.Current()
+	if r.Client != "" {
+		client = nil
+		for n := range i.Clients {
+			if i.Clients[n].Name == r.Client {
+				client = &i.Clients[n]
+			}
+		}
+	}
+	switch {
+	case client == nil:
+		return nil, fail(InvalidRequest, "the integration has no client of that name")
+	case r.ClientCredentials && !grants(i.Entry, provider.GrantClientCredentials):
+		return nil, fail(InvalidRequest, "the provider of %s does not offer client credentials", i.Name)
+	case r.ClientCredentials && client.Public():
+		return nil, fail(InvalidRequest, "client credentials need a client secret in the configuration of %s", i.Name)
+	case r.ClientCredentials && (!r.RefreshToken.IsZero() || r.Hold):
+		return nil, fail(InvalidRequest, "client credentials go without refresh_token and hold")
+	case !r.ClientCredentials && !legalToken(r.RefreshToken, true):
+		return nil, fail(InvalidRequest, "refresh_token must be 1 to %d visible ASCII characters", maxToken)
+	case !r.AccessToken.IsZero() && !legalToken(r.AccessToken, false):
+		return nil, fail(InvalidRequest, "access_token must be at most %d visible ASCII characters", maxToken)
+	case len(r.ExternalID) > 256 || hasControl(r.ExternalID):
+		return nil, fail(InvalidRequest, "external_id must have at most 256 bytes and no control characters")
+	case len(r.Scope) > 4096 || hasControl(r.Scope):
+		return nil, fail(InvalidRequest, "scope must have at most 4096 bytes and no control characters")
+	}
+	return client, checkTags(r.Tags)
+}
+
+// legalToken is RFC 6749 appendix A: visible ASCII, in a refresh token blanks too.
+func legalToken(t secret.Text, blanks bool) bool {
+	if t.Len() == 0 || t.Len() > maxToken {
+		return false
+	}
+	for _, c := range []byte(t.Reveal()) {
+		if c > 0x7e || c < 0x20 || (c == 0x20 && !blanks) {
+			return false
+		}
+	}
+	return true
+}
+
+// claimExternal makes an import repeatable: the row that holds the external id comes
+// before the connection, so that a repeat finds it. It returns the id to create, or
+// the connection that exists already.
+func (b *Broker) claimExternal(ctx context.Context, c Caller, r ImportRequest) (string, *connection.Record, *Error) {
+	id := connection.NewID()
+	if r.ExternalID == "" {
+		return id, nil, nil
+	}
+	for over := ""; ; {
+		holder, err := b.Store.ClaimExternal(ctx, r.Integration, r.ExternalID, id, over)
+		switch {
+		case err != nil:
+			return "", nil, internal(err)
+		case holder == id:
+			return id, nil, nil
+		}
+		rec, err := b.Store.Get(ctx, holder)
+		switch {
+		case err != nil && readError(err, "").Code == NotFound:
+			return holder, nil, nil // its import stopped between the two writes: go on with it
+		case err != nil:
+			return "", nil, internal(err)
+		case rec.Status == connection.Disconnected && over != holder:
+			over = holder
+			continue
+		case rec.Owner != r.Owner || !c.MayOwner(rec.Owner):
+			return "", nil, fail(InvalidRequest, "external_id belongs to a connection of another owner")
+		}
+		return "", &rec, nil
+	}
+}
+
+// imported is the record of an import, sealed.
+func (b *Broker) imported(i *config.Integration, client *config.Client, id string, r ImportRequest) (connection.Record, error) {
+	now := b.now()
+	soon := now + 60
+	rec := connection.Record{
+		Core: connection.Core{
+			ID: id, Integration: i.Name, Client: client.Name, ClientID: client.ClientID, Owner: r.Owner,
+			Grant: string(provider.GrantRefreshToken), Status: connection.Connecting, Gen: 1, TokGen: 1, RestoreEpoch: b.Epoch,
+			Sched: schedule.RetryPartition(id, soon), Todo: schedule.TodoPartition(id, soon),
+		},
+		Provider: i.Provider, RequestedScope: r.Scope, ExternalID: r.ExternalID, Tags: r.Tags, CreatedAt: now, UpdatedAt: now,
+	}
+	if r.Hold {
+		rec.Status, rec.Sched, rec.Todo = connection.Held, "", ""
+	}
+	if r.ClientCredentials {
+		rec.Grant = string(provider.GrantClientCredentials)
+		if r.Scope == "" {
+			rec.RequestedScope = connection.JoinScopes(i.Scopes)
+		}
+		return rec, nil
+	}
+	sealed, err := b.Keys.Seal(secret.PurposeToken, secret.Place{Table: "connections", ID: id, Gen: 1, Field: "rt"}, r.RefreshToken)
+	if err != nil {
+		return rec, err
+	}
+	rec.Refresh = item.Bytes(sealed)
+	if !r.AccessToken.IsZero() {
+		if sealed, err = b.Keys.Seal(secret.PurposeToken, refresh.AccessPlace(id, 1), r.AccessToken); err != nil {
+			return rec, err
+		}
+		rec.Access, rec.TokenID, rec.TokenType = item.Bytes(sealed), connection.NewTokenID(), "Bearer"
+		rec.IssuedAt, rec.ExpiresAt = now, r.ExpiresAt
+	}
+	return rec, nil
+}
+
+// Activate begins to refresh a held connection, at once.
+func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error) {
+	if _, refused := b.record(ctx, c, id); refused != nil {
+		return View{}, refused
+	}
+	soon := b.now() + 60
+	res, err := b.Store.Write(ctx, id, connection.Activate{
+		ID: id, Sched: schedule.RetryPartition(id, soon), Todo: schedule.TodoPartition(id, soon), Now: b.now(),
+	})
+	switch {
+	case err != nil:
+		return View{}, internal(err)
+	case !res.Found:
+		return View{}, fail(NotFound, "there is no such connection")
+	case !res.Applied:
+		return b.view(res.Record), nil // active already, or ended: its status says which
+	}
+	done, err := b.firstRefresh(ctx, id)
+	return done.View, err
+}

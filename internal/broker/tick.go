@@ -1,0 +1,315 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/evergrant/evergrant/internal/circuit"
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/refresh"
+	"github.com/evergrant/evergrant/internal/schedule"
+)
+
+const (
+	tickWorkers = 64  // refreshes of one process at once
+	tickPage    = 100 // ids read at once
+	cursorAhead = 5   // minutes by which the cursor may be ahead before it is reset
+)
+
+// TickReport is what a tick did.
+type TickReport struct {
+	Minute   int64          // unix minute
+	Outcomes map[string]int // refreshes by outcome
+	Todo     int            // unfinished disconnects and sessions taken up
+	Whole    bool           // everything was looked at, and the cursor moved
+	Reset    bool           // the cursor stood in the future and was set back
+}
+
+// Tick does what is due at a minute: the schedule's slots since the last tick, what
+// was put off, what is unfinished, and the circuits' probes. The minute is the
+// event's, never the clock's. A tick that is doubled or overlaps repeats reads at
+// most; one that is cut short leaves the cursor, and the next one goes on.
+func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
+	rep := TickReport{Minute: minute, Outcomes: map[string]int{}}
+	cursor, err := b.Store.Cursor(ctx)
+	if err != nil {
+		return rep, err
+	}
+	from := cursor
+	if cursor > minute+cursorAhead {
+		b.Log.Error("the schedule's cursor stands in the future and is set back", "cursor", cursor, "minute", minute)
+		rep.Reset, from = true, 0
+	}
+	run := b.newTick(ctx, minute)
+	var failed []error
+	for _, p := range schedule.Walk(min(from, minute-1), minute) {
+		failed = append(failed, run.walk(p, ""))
+	}
+	failed = append(failed, b.todo(ctx, run, minute))
+	failed = append(failed, b.tendCircuits(ctx, run, minute))
+	run.wait()
+	b.flushStats(ctx)
+	rep.Outcomes, rep.Todo = run.outcomes, run.todo
+	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
+		return rep, err // the cursor stays: what was not looked at is looked at again
+	}
+	if cursor < minute || rep.Reset {
+		rep.Whole, err = b.Store.MoveCursor(ctx, cursor, minute)
+	}
+	return rep, err
+}
+
+// Due refreshes what exact timers call for now. It returns when all of them ended.
+func (b *Broker) Due(ctx context.Context) {
+	run := b.newTick(ctx, b.now()/60)
+	for _, id := range b.timers.take(b.now()) {
+		run.refresh(id, refresh.Timer)
+	}
+	run.wait()
+}
+
+// Start rebuilds the timers from the store.
+func (b *Broker) Start(ctx context.Context) error {
+	for after := ""; ; {
+		page, err := b.Store.Due(ctx, schedule.Timer, "", after, tickPage)
+		if err != nil {
+			return err
+		}
+		for _, id := range page.Keys {
+			if rec, err := b.Store.Get(ctx, id); err == nil {
+				b.timers.file(rec)
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+// ticking runs the refreshes of one tick, many at once.
+type ticking struct {
+	b      *Broker
+	ctx    context.Context
+	minute int64
+	slots  chan struct{}
+	group  sync.WaitGroup
+
+	mu       sync.Mutex
+	seen     map[string]bool // ids of this tick; guarded by mu
+	outcomes map[string]int  // guarded by mu
+	todo     int             // guarded by mu
+}
+
+func (b *Broker) newTick(ctx context.Context, minute int64) *ticking {
+	return &ticking{
+		b: b, ctx: ctx, minute: minute, slots: make(chan struct{}, tickWorkers),
+		seen: map[string]bool{}, outcomes: map[string]int{},
+	}
+}
+
+func (t *ticking) wait() { t.group.Wait() }
+
+// walk refreshes a partition of the schedule, of one integration alone where it is
+// named.
+func (t *ticking) walk(partition, integration string) error {
+	for after := ""; ; {
+		page, err := t.b.Store.Due(t.ctx, partition, integration, after, tickPage)
+		if err != nil {
+			return err
+		}
+		for _, id := range page.Keys {
+			t.refresh(id, refresh.Slot)
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+func (t *ticking) refresh(id string, why refresh.Why) {
+	t.mu.Lock()
+	known := t.seen[id]
+	t.seen[id] = true
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	t.go1(func() { t.refreshNow(id, why) })
+}
+
+// go1 runs f once a worker is free.
+func (t *ticking) go1(f func()) {
+	select {
+	case t.slots <- struct{}{}:
+	case <-t.ctx.Done():
+		return
+	}
+	t.group.Go(func() {
+		defer func() { <-t.slots }()
+		f()
+	})
+}
+
+func (t *ticking) refreshNow(id string, why refresh.Why) {
+	b := t.b
+	rep := b.refreshOne(t.ctx, refresh.Input{ID: id, Why: why, Minute: t.minute})
+	if why == refresh.Timer && rep.Record.Status == "" {
+		b.timers.put(id, b.now()+1) // busy or the store away: look again
+	}
+	if rep.Outcome == refresh.Saved && why == refresh.Slot {
+		b.tallies.lateness(b.now(), rep.Record.Integration, b.now()-t.minute*60)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outcomes[rep.Outcome.String()]++
+}
+
+// todo takes up what a crash or an outage left unfinished.
+func (b *Broker) todo(ctx context.Context, t *ticking, minute int64) error {
+	var failed []error
+	for _, p := range schedule.Todos(minute) {
+		failed = append(failed,
+			b.each(ctx, b.Store.Connections, p, func(id string) { t.go1(func() { t.finishConnection(id) }) }),
+			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.go1(func() { t.finishSession(hash) }) }))
+	}
+	return errors.Join(failed...)
+}
+
+func (b *Broker) each(ctx context.Context, table item.Table, partition string, do func(key string)) error {
+	for after := ""; ; {
+		page, err := table.Query(ctx, item.Query{Index: item.IndexTodo, Hash: partition, After: after, Limit: tickPage})
+		if err != nil {
+			return err
+		}
+		for _, key := range page.Keys {
+			do(key)
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+func (t *ticking) count() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.todo++
+}
+
+// finishConnection goes on with a disconnect whose revocation is pending.
+func (t *ticking) finishConnection(id string) {
+	rec, err := t.b.Store.Get(t.ctx, id)
+	if err != nil {
+		return
+	}
+	switch rec.Status {
+	case connection.Disconnected:
+		t.count()
+		t.b.driver.Disconnect(t.ctx, id, disconnectTime)
+	case connection.Connecting:
+		t.refresh(id, refresh.Slot)
+	}
+}
+
+// sessionGiveUp is how long an exchanged session is tried, s; its tokens are kept
+// seven days.
+const sessionGiveUp = 7 * 24 * 3600
+
+// finishSession goes on with a session whose answer is safe but not yet a connection,
+// or whose older connections are not yet superseded.
+func (t *ticking) finishSession(hash string) {
+	b := t.b
+	sess, err := b.Store.GetSession(t.ctx, hash)
+	if err != nil || sess.Todo == "" {
+		return
+	}
+	t.count()
+	now := b.now()
+	if sess.State == connection.SessionConnected {
+		if err := b.driver.SupersedeFor(t.ctx, sess); err == nil {
+			_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, "")
+			return
+		}
+	}
+	if sess.State == connection.SessionExchanged && now-sess.ExchangedAt < sessionGiveUp {
+		rep, err := b.driver.Finish(t.ctx, sess)
+		if err != nil {
+			b.Log.Warn("finish session", "integration", sess.Integration, "error", err.Error())
+		} else if rep.Outcome != refresh.IdentityPending && rep.Outcome != refresh.Unfinished {
+			return
+		}
+	}
+	if sess.State == connection.SessionFailed || now-sess.ExchangedAt >= sessionGiveUp {
+		_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, "")
+		return
+	}
+	wait := min(max(60, (now-sess.ExchangedAt)/4), 600)
+	_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, schedule.TodoPartition(hash, now+wait))
+}
+
+// tendCircuits probes the open circuits whose time has come, with one connection
+// each, and walks the slots that were missed by those that have closed.
+func (b *Broker) tendCircuits(ctx context.Context, t *ticking, minute int64) error {
+	var failed []error
+	for n := range b.Settings.Integrations {
+		i := &b.Settings.Integrations[n]
+		for k := range i.Clients {
+			failed = append(failed, b.tendCircuit(ctx, t, i, &i.Clients[k], minute))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integration, c *config.Client, minute int64) error {
+	gen, err := b.Secrets.Generation(ctx, c)
+	if err != nil {
+		b.Log.Warn("client secret", "integration", i.Name, "client", c.Name, "error", err.Error())
+		return nil // it stays suspended; the slots of the others go on
+	}
+	client := circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}
+	status, err := b.circuits.Status(ctx, client)
+	if err != nil {
+		return err
+	}
+	if status.Open {
+		if took, err := b.circuits.TakeProbe(ctx, client); err != nil || !took {
+			return err
+		}
+		b.probe(ctx, i, c)
+		if status, err = b.circuits.Status(ctx, client); err != nil || status.Open {
+			return err
+		}
+	}
+	if status.WalkFrom == 0 {
+		return nil
+	}
+	for _, p := range schedule.Walk(status.WalkFrom-1, minute) {
+		if err := t.walk(p, i.Name); err != nil {
+			return err
+		}
+	}
+	return b.circuits.Walked(ctx, client, status.WalkFrom)
+}
+
+// probe sends one refresh through an open circuit: of any active connection of the
+// client, another one each time, since the one before may have been at fault itself.
+func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Client) {
+	page, err := b.Store.Connections.Query(ctx, item.Query{
+		Index: item.IndexByIntegration, Hash: i.Name, Prefix: string(connection.Active) + "#", Limit: tickPage,
+	})
+	if err != nil {
+		return
+	}
+	for _, n := range rand.Perm(len(page.Keys)) {
+		rec, err := b.Store.Get(ctx, page.Keys[n])
+		if err != nil || rec.ClientID != c.ClientID || !rec.Refreshable() {
+			continue
+		}
+		b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Forced, Probe: true})
+		return
+	}
+}

@@ -1,0 +1,81 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/evergrant/evergrant/internal/provider"
+)
+
+// The compiled form has the shape of the file, with everything written out.
+type compiled struct {
+	PublicURL    string                         `json:"public_url,omitempty"`
+	Deployment   string                         `json:"deployment"`
+	Integrations map[string]compiledIntegration `json:"integrations"`
+	APIKeys      []compiledKey                  `json:"api_keys,omitempty"`
+	IAMCallers   []compiledCaller               `json:"iam_callers,omitempty"`
+}
+
+type compiledIntegration struct {
+	Provider     provider.Entry    `json:"provider"`
+	Clients      []compiledClient  `json:"clients"`
+	Scopes       []string          `json:"scopes,omitempty"`
+	ReturnTo     []string          `json:"return_to,omitempty"`
+	Refresh      RefreshMode       `json:"refresh"`
+	Binding      Binding           `json:"binding"`
+	Connect      Connect           `json:"connect"`
+	Variables    map[string]string `json:"variables,omitempty"`
+	AllowPrivate bool              `json:"allow_private,omitempty"`
+}
+
+type compiledClient struct {
+	Name     string      `json:"name"`
+	ClientID string      `json:"client_id"`
+	Secret   string      `json:"client_secret,omitempty"` // the reference
+	State    ClientState `json:"state"`
+}
+
+type compiledRights struct {
+	Allow        []string `json:"allow"`
+	Integrations []string `json:"integrations"`
+	Owners       []string `json:"owners"`
+}
+
+type compiledKey struct {
+	Name string `json:"name"`
+	Hash string `json:"hash"`
+	compiledRights
+}
+
+type compiledCaller struct {
+	ARN string `json:"arn"`
+	compiledRights
+}
+
+// Compile returns the JSON that Parse reads, with the provider entries in use. Equal
+// configurations give equal bytes. It holds references to secrets and no secret: a
+// literal client_secret is an error.
+func (c *Config) Compile() ([]byte, error) {
+	out := compiled{PublicURL: c.PublicURL, Deployment: c.Deployment, Integrations: map[string]compiledIntegration{}}
+	for _, i := range c.Integrations {
+		clients := make([]compiledClient, len(i.Clients))
+		for n, client := range i.Clients {
+			if client.Secret.Kind() == SecretLiteral {
+				return nil, fmt.Errorf("compile integration %s: a literal client_secret cannot be packaged; write a reference such as ${ssm:…}", i.Name)
+			}
+			clients[n] = compiledClient{client.Name, client.ClientID, client.Secret.String(), client.State}
+		}
+		out.Integrations[i.Name] = compiledIntegration{
+			Provider: i.Entry, Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,
+			Refresh: i.Refresh, Binding: i.Binding, Connect: i.Connect,
+			Variables: i.Variables, AllowPrivate: i.AllowPrivate,
+		}
+	}
+	for _, k := range c.APIKeys {
+		out.APIKeys = append(out.APIKeys, compiledKey{k.Name, k.Hash, compiledRights(k.Rights)})
+	}
+	for _, caller := range c.IAMCallers {
+		out.IAMCallers = append(out.IAMCallers, compiledCaller{caller.ARN, compiledRights(caller.Rights)})
+	}
+	return json.Marshal(out)
+}

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/evergrant/evergrant/internal/provider"
+)
+
+// Warnings are the choices in c that are allowed and weaker than they might seem, or
+// that will not do what they promise: one sentence or two each, in the order of the
+// integrations.
+func (c *Config) Warnings() []string {
+	var w []string
+	if strings.HasPrefix(c.PublicURL, "http://") {
+		w = append(w, fmt.Sprintf("public_url %s is on loopback: only browsers on this machine reach it.", c.PublicURL))
+	}
+	for n := range c.Integrations {
+		for _, text := range c.Integrations[n].warnings(c.PublicURL) {
+			w = append(w, fmt.Sprintf("integration %s: %s", c.Integrations[n].Name, text))
+		}
+	}
+	return w
+}
+
+func (i *Integration) warnings(publicURL string) []string {
+	var w []string
+	if i.Binding == BindingCookie {
+		w = append(w, "binding: cookie does not stop a forwarded link. "+
+			"Somebody who is sent a connect link and consents connects their own account to the owner for whom the link was made, "+
+			"and that owner's application can then use it. Use binding: confirm unless every link is opened right where it was made.")
+	}
+	if i.AllowPrivate {
+		w = append(w, "allow_private lets requests with the client secret go to private networks. "+
+			"Keep it to providers that run there, and give no variable that a user may choose.")
+	}
+	for _, client := range i.Clients {
+		if client.State == ClientDraining {
+			w = append(w, fmt.Sprintf("client %s is draining: its secret stays valid as long as it stands here. "+
+				"Remove it, and revoke its secret at the provider, once no connection uses it.", client.Name))
+		}
+	}
+	if i.Entry.Refresh.Supported == provider.No && i.Refresh != RefreshOnDemand {
+		w = append(w, fmt.Sprintf("refresh: %s does nothing: %s gives no refresh tokens, so a connection ends with its access token.", i.Refresh, i.Entry.ID))
+	}
+	if i.Refresh == RefreshKeepalive && i.Entry.Refresh.Supported != provider.No && i.Entry.Refresh.IdleLifetimeS == 0 {
+		w = append(w, fmt.Sprintf("refresh: keepalive has nothing to go by: it is not known after how long %s drops an idle refresh token. "+
+			"Set refresh.idle_lifetime_s in an inline provider, or use ahead.", i.Entry.ID))
+	}
+	if strings.HasPrefix(publicURL, "http://") && !loopbackProvider(i.Entry) && slices.Contains(i.Entry.RedirectURIRules, "https_only") {
+		w = append(w, fmt.Sprintf("%s accepts https redirect URIs only, and public_url is http.", i.Entry.ID))
+	}
+	return w
+}
+
+// BuildWarnings are the references of c that a function on AWS will not be able to
+// read, since neither its environment nor its package holds a secret.
+func (c *Config) BuildWarnings() []string {
+	var w []string
+	for _, i := range c.Integrations {
+		for _, client := range i.Clients {
+			if kind := client.Secret.Kind(); kind == SecretEnv || kind == SecretFile {
+				w = append(w, fmt.Sprintf("integration %s: client %s reads its secret from %s, which functions on AWS do not have. Use ${ssm:…} or ${secretsmanager:…}.",
+					i.Name, client.Name, client.Secret))
+			}
+		}
+	}
+	return w
+}

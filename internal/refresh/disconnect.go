@@ -1,0 +1,222 @@
+package refresh
+
+import (
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/provider"
+)
+
+// DisconnectInput is one disconnect, or the next try of one that is pending.
+type DisconnectInput struct {
+	ID    string
+	Until int64 // ms: when provider calls end; the rest is pending
+}
+
+// DisconnectOutcome is how a disconnect ended.
+type DisconnectOutcome int
+
+// The outcomes of a disconnect.
+const (
+	DisconnectDone    DisconnectOutcome = iota // tokens erased, the receipt says what was proved
+	DisconnectPending                          // tombstoned; the tick goes on
+	DisconnectAbsent                           // no such connection
+	DisconnectUnknown                          // the store did not answer: ask again
+)
+
+type disconnectStep int
+
+const (
+	disconnectStart disconnectStep = iota
+	disconnectRead
+	disconnectTombstone
+	disconnectHeld
+	disconnectRevokeRefresh
+	disconnectRevokeAccess
+	disconnectProof
+	disconnectErase
+	disconnectPostpone
+	disconnectOver
+)
+
+// DisconnectState is the comparable state of one disconnect.
+type DisconnectState struct {
+	Step    disconnectStep
+	In      DisconnectInput
+	Core    connection.Core
+	Profile provider.Profile
+	Answer  provider.Answer // of a proof that succeeded: the fresh pair, to be revoked
+	Proofs  int
+	Revoked string // receipt
+	Proof   string
+	Outcome DisconnectOutcome
+}
+
+// DisconnectKind is what a disconnect's effect does.
+type DisconnectKind int
+
+// The effects of a disconnect.
+const (
+	DisconnectEnd           DisconnectKind = iota
+	DisconnectReadItem                     // read the connection and its profile
+	DisconnectTombstone                    // write Tombstone
+	DisconnectTombstoneHeld                // write TombstoneHeld
+	DisconnectRevokeRefresh                // revoke the stored refresh token, or Answer's where there is one
+	DisconnectRevokeAccess                 // revoke the access token likewise
+	DisconnectProve                        // send the refresh token once
+	DisconnectErase                        // write Erase
+	DisconnectPostpone                     // file the next try
+)
+
+// DisconnectEffect is one thing for the driver to do.
+type DisconnectEffect struct {
+	Kind    DisconnectKind
+	Quiet   bool
+	Gen     int64
+	Revoked string
+	Proof   string
+	Outcome DisconnectOutcome
+}
+
+// DisconnectResult is what came of the effect before.
+type DisconnectResult struct {
+	Now     int64 // ms
+	Failed  bool
+	Applied bool
+	Found   bool
+	Core    connection.Core
+	Profile provider.Profile
+	Revoke  provider.RevokeResult
+	Answer  provider.Answer
+}
+
+// BeginDisconnect is the state before a disconnect.
+func BeginDisconnect(in DisconnectInput) DisconnectState { return DisconnectState{In: in} }
+
+// maxProofs bounds how often a proof that succeeded is revoked and repeated.
+const maxProofs = 3
+
+// NextDisconnect takes the result of the last effect and says what to do next. Every
+// repeat goes on from where the one before stopped: the tombstone stands, and as
+// long as the tokens are there they are revoked.
+func NextDisconnect(s DisconnectState, r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	switch s.Step {
+	case disconnectStart:
+		return s.do(disconnectRead, DisconnectEffect{Kind: DisconnectReadItem})
+	case disconnectRead, disconnectTombstone, disconnectHeld:
+		return s.found(r)
+	case disconnectRevokeRefresh:
+		return s.revokedRefresh(r)
+	case disconnectRevokeAccess:
+		return s.revokedAccess(r)
+	case disconnectProof:
+		return s.proved(r)
+	case disconnectErase:
+		if r.Failed {
+			return s.done(DisconnectPending)
+		}
+		return s.done(DisconnectDone)
+	case disconnectPostpone:
+		return s.done(DisconnectPending)
+	}
+	return s.done(s.Outcome)
+}
+
+func (s DisconnectState) do(step disconnectStep, e DisconnectEffect) (DisconnectState, DisconnectEffect) {
+	s.Step = step
+	return s, e
+}
+
+func (s DisconnectState) done(o DisconnectOutcome) (DisconnectState, DisconnectEffect) {
+	s.Step, s.Outcome = disconnectOver, o
+	return s, DisconnectEffect{Kind: DisconnectEnd, Outcome: o}
+}
+
+// found writes the tombstone that suits the item as it was just found.
+func (s DisconnectState) found(r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	switch {
+	case r.Failed:
+		return s.done(DisconnectUnknown)
+	case !r.Found:
+		return s.done(DisconnectAbsent)
+	}
+	first := s.Step == disconnectRead
+	if first {
+		s.Profile = r.Profile
+	}
+	s.Core = r.Core
+	switch c := r.Core; {
+	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "":
+		return s.done(DisconnectDone)
+	case c.Status == connection.Disconnected:
+		return s.revoke()
+	case c.Status == connection.Held:
+		return s.do(disconnectHeld, DisconnectEffect{Kind: DisconnectTombstoneHeld})
+	}
+	quiet := s.Core.Attempt.ID == "" && s.Core.DoubtAt == 0
+	return s.do(disconnectTombstone, DisconnectEffect{Kind: DisconnectTombstone, Quiet: quiet})
+}
+
+// revoke begins with the refresh token: at many providers it takes the rest along.
+func (s DisconnectState) revoke() (DisconnectState, DisconnectEffect) {
+	if s.Core.Refresh != "" {
+		return s.do(disconnectRevokeRefresh, DisconnectEffect{Kind: DisconnectRevokeRefresh})
+	}
+	return s.do(disconnectRevokeAccess, DisconnectEffect{Kind: DisconnectRevokeAccess})
+}
+
+func (s DisconnectState) revokedRefresh(r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	switch r.Revoke {
+	case provider.RevokeUnsupported:
+		return s.erase("unsupported", "none")
+	case provider.RevokeDone:
+		return s.do(disconnectRevokeAccess, DisconnectEffect{Kind: DisconnectRevokeAccess})
+	}
+	return s.postpone()
+}
+
+func (s DisconnectState) revokedAccess(r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	switch r.Revoke {
+	case provider.RevokeUnsupported:
+		return s.erase("unsupported", "none")
+	case provider.RevokeRetry:
+		return s.postpone()
+	case provider.RevokeRefused:
+		if s.Core.Refresh == "" {
+			return s.postpone()
+		}
+	}
+	if s.Core.Refresh == "" || !s.Profile.ProofSafe {
+		return s.erase("at_provider", "none")
+	}
+	if r.Now >= s.In.Until {
+		return s.postpone()
+	}
+	s.Proofs++
+	return s.do(disconnectProof, DisconnectEffect{Kind: DisconnectProve})
+}
+
+// proved reads what the provider said to the revoked refresh token. An answer 200 to
+// a revocation proves nothing: some give it and revoke nothing.
+func (s DisconnectState) proved(r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	switch a := r.Answer; a.Verdict {
+	case provider.VerdictNeedsReauth:
+		return s.erase("at_provider", "refresh_refused")
+	case provider.VerdictConfigError:
+		return s.erase("at_provider", "none") // the client is refused: it can prove nothing
+	case provider.VerdictOK:
+		s.Answer = a
+		if s.Proofs >= maxProofs {
+			return s.postpone()
+		}
+		return s.do(disconnectRevokeRefresh, DisconnectEffect{Kind: DisconnectRevokeRefresh})
+	}
+	return s.postpone()
+}
+
+func (s DisconnectState) erase(revoked, proof string) (DisconnectState, DisconnectEffect) {
+	s.Revoked, s.Proof = revoked, proof
+	return s.do(disconnectErase, DisconnectEffect{Kind: DisconnectErase, Gen: s.Core.Gen, Revoked: revoked, Proof: proof})
+}
+
+func (s DisconnectState) postpone() (DisconnectState, DisconnectEffect) {
+	return s.do(disconnectPostpone, DisconnectEffect{Kind: DisconnectPostpone})
+}

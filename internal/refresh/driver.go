@@ -1,0 +1,542 @@
+package refresh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/circuit"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/schedule"
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+// Link is what a connection hangs on: its provider, and the client that got its
+// tokens.
+type Link struct {
+	Entry  provider.Entry // its variables put in
+	Client circuit.Client
+	// Credentials fetches the client's id and secret. It may do I/O, so it is
+	// called before anything is sent.
+	Credentials func(ctx context.Context) (provider.Credentials, error)
+	Plan        schedule.Plan
+}
+
+// Rescuer keeps what the store would not take, until it is replayed. The payload is
+// sealed already.
+type Rescuer interface {
+	// Put makes the payload durable.
+	Put(ctx context.Context, id string, payload []byte) error
+	// Holds reports whether something of that connection may still be replayed.
+	Holds(id string) bool
+}
+
+// Driver performs the effects of the machines. Its fields are set before first use
+// and then only read; it may be used concurrently.
+type Driver struct {
+	Store    connection.Store
+	Keys     *secret.Keyring
+	Provider *provider.Client
+	Circuits *circuit.Breaker
+	Rescue   Rescuer
+	Now      func() time.Time
+	// Links finds what a connection of the integration, got by the client id, hangs
+	// on. False: the integration or the client is not in the configuration. An error:
+	// it is, but what is needed to tell cannot be read now.
+	Links func(ctx context.Context, integration, clientID string) (Link, bool, error)
+	// Epoch is the deployment's restore epoch, raised when its table was restored.
+	Epoch int64
+	// SendTime bounds one token request, ms; 0: the constant SendTime.
+	SendTime int64
+	// Horizon is how long a refusal in doubt is held back, s; 0: the constant Horizon.
+	Horizon int64
+	// Pause waits, or returns early with the context's error; nil: a timer.
+	Pause func(ctx context.Context, d time.Duration) error
+	// Done, where set, is told of every refresh that ended, with what is stored.
+	Done func(Report)
+}
+
+// Report is one refresh that ended.
+type Report struct {
+	Record  connection.Record // as last seen; its ID is always set
+	Outcome Outcome
+	Why     Why
+	Sent    int           // token requests
+	Took    time.Duration // of the last token request
+	Answer  string        // the provider's error code, "" for none
+	Err     error         // what failed, where something of ours did; holds no secret
+}
+
+func (d *Driver) ms() int64 { return d.Now().UnixMilli() }
+
+func (d *Driver) sendTime() int64 {
+	if d.SendTime != 0 {
+		return d.SendTime
+	}
+	return SendTime
+}
+
+func (d *Driver) pause(ctx context.Context, ms int64) error {
+	wait := time.Duration(ms) * time.Millisecond
+	if d.Pause != nil {
+		return d.Pause(ctx, wait)
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// left is what the invocation has left, ms. Without a deadline there is no end.
+func (d *Driver) left(ctx context.Context) int64 {
+	if end, ok := ctx.Deadline(); ok {
+		return int64(time.Until(end) / time.Millisecond)
+	}
+	return 1 << 40
+}
+
+// storeTime bounds one call to the store; the SDK has no overall time-out.
+const storeTime = 3 * time.Second
+
+// refreshing is one run of the refresh machine.
+type refreshing struct {
+	*Driver
+	in   Input
+	rec  connection.Record // as last seen
+	link Link
+
+	cred  provider.Credentials
+	token secret.Text // the refresh token, opened before the claim
+	begun int64       // ms: when the last send began
+	took  time.Duration
+	save  *connection.Save // sealed once, before its first try
+	err   error
+}
+
+// Refresh runs one refresh to its end. Once something was claimed it no longer ends
+// with the caller's context, only with its deadline: a caller that goes away must
+// not turn an answer into a lost one.
+func (d *Driver) Refresh(ctx context.Context, in Input) Report {
+	if in.Attempt == "" {
+		in.Attempt, in.Jitter = connection.NewRandom(), rand.Float64()
+	}
+	run := &refreshing{Driver: d, in: in}
+	run.rec.ID = in.ID
+	safe := context.WithoutCancel(ctx)
+	s, r := Begin(in), Result{Now: d.ms()}
+	for {
+		var e Effect
+		s, e = Next(s, r)
+		if e.Kind == EffectDone {
+			rep := Report{Record: run.rec, Outcome: e.Outcome, Why: in.Why, Sent: s.Sends, Took: run.took, Answer: s.Answer.Error, Err: run.err}
+			run.finish(safe, rep)
+			return rep
+		}
+		use := safe
+		if e.Kind == EffectRead || e.Kind == EffectPrepare {
+			use = ctx // nothing was promised yet
+		}
+		r = run.perform(use, s, e)
+		r.Now, r.Left = d.ms(), d.left(ctx)
+	}
+}
+
+func (run *refreshing) finish(ctx context.Context, rep Report) {
+	if rep.Outcome == Saved || rep.Outcome == Overtaken {
+		_ = run.Circuits.Worked(ctx, run.link.Client) // an open circuit is probed again
+	}
+	if run.Done != nil {
+		run.Done(rep)
+	}
+}
+
+// perform does one effect. What it returns says only what happened.
+func (run *refreshing) perform(ctx context.Context, s State, e Effect) Result {
+	switch e.Kind {
+	case EffectRead:
+		return run.read(ctx)
+	case EffectPrepare:
+		return run.failed(run.prepare(ctx))
+	case EffectClaim:
+		return run.write(ctx, e.Claim)
+	case EffectRelease:
+		return run.write(ctx, connection.Release{Attempt: run.in.Attempt})
+	case EffectPause:
+		return run.failed(run.pause(ctx, e.Pause))
+	case EffectSend:
+		return run.send(ctx)
+	case EffectSave:
+		if run.save == nil {
+			if err := run.seal(s); err != nil {
+				return run.failed(err)
+			}
+		}
+		return run.write(ctx, *run.save)
+	case EffectRescue:
+		return run.failed(run.rescue(ctx, rescueSave))
+	case EffectRevokeRecord:
+		return run.failed(run.rescue(ctx, rescueRevoke))
+	case EffectRevoke:
+		return run.failed(run.revoke(ctx, s.Answer))
+	case EffectCircuit:
+		return run.failed(run.Circuits.Trip(ctx, run.link.Client, tripReason(s.Answer)))
+	case EffectPark, EffectLater:
+		e.Later.Journal = run.journal(e.Note)
+		return run.write(ctx, e.Later)
+	case EffectVerdict:
+		e.Verdict.Journal = run.journal(e.Note)
+		return run.write(ctx, e.Verdict)
+	case EffectRefuseImport:
+		return run.write(ctx, connection.RefuseImport{
+			ID: run.in.ID, Gen: s.Core.Gen, Attempt: s.attempt(), Now: run.ms() / 1000,
+		})
+	}
+	return Result{Failed: true}
+}
+
+func tripReason(a provider.Answer) string {
+	if a.Error != "" {
+		return a.Error
+	}
+	return "refused"
+}
+
+func (run *refreshing) failed(err error) Result {
+	if err != nil {
+		run.err = err
+	}
+	return Result{Failed: err != nil}
+}
+
+func (run *refreshing) journal(o connection.Outcome) connection.Journal {
+	return run.rec.Journal.Add(connection.Entry{
+		At: run.ms() / 1000, Outcome: o, Gen: run.rec.Gen, Millis: run.took.Milliseconds(),
+	})
+}
+
+func (run *refreshing) read(ctx context.Context) Result {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	rec, err := run.Store.Get(ctx, run.in.ID)
+	switch {
+	case errors.Is(err, connection.ErrNotFound):
+		return Result{}
+	case err != nil:
+		return run.failed(err)
+	}
+	run.rec = rec
+	facts, err := run.facts(ctx)
+	if err != nil {
+		return run.failed(err)
+	}
+	return Result{Found: true, Core: rec.Core, Facts: facts}
+}
+
+// profileOf is the profile by which a connection of this grant is refreshed.
+func profileOf(e provider.Entry, grant string) provider.Profile {
+	if grant == string(provider.GrantClientCredentials) {
+		return e.Profile(provider.GrantClientCredentials)
+	}
+	return e.Profile(provider.GrantRefreshToken)
+}
+
+func (run *refreshing) facts(ctx context.Context) (Facts, error) {
+	f := Facts{Epoch: run.Epoch, SendTime: run.sendTime(), Horizon: run.horizon()}
+	link, known, err := run.Links(ctx, run.rec.Integration, run.rec.ClientID)
+	if err != nil || !known {
+		return f, err
+	}
+	status, err := run.Circuits.Status(ctx, link.Client)
+	if err != nil {
+		return f, err
+	}
+	run.link = link
+	f.ClientKnown, f.CircuitOpen = true, status.Open
+	f.Profile, f.Plan = profileOf(link.Entry, run.rec.Grant), link.Plan
+	return f, nil
+}
+
+// horizon is how long a refusal in doubt is held: for ever while a rescue of this
+// connection is still to be replayed.
+func (run *refreshing) horizon() int64 {
+	h := run.Horizon
+	if h == 0 {
+		h = Horizon
+	}
+	if run.Rescue.Holds(run.in.ID) && run.rec.DoubtAt != 0 {
+		h = max(h, run.ms()/1000-run.rec.DoubtAt+h)
+	}
+	return h
+}
+
+// prepare has at hand whatever may fail between the answer and its save: the data
+// key that will seal it, the client secret, the refresh token itself.
+func (run *refreshing) prepare(ctx context.Context) error {
+	if err := run.Keys.Load(ctx, secret.PurposeToken); err != nil {
+		return fmt.Errorf("data key: %w", err)
+	}
+	cred, err := run.link.Credentials(ctx)
+	if err != nil {
+		return fmt.Errorf("client secret of %s: %w", run.rec.Integration, err)
+	}
+	run.cred = cred
+	if run.rec.Refresh == "" {
+		return nil
+	}
+	run.token, err = run.Keys.Open(ctx, secret.PurposeToken, refreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh))
+	if err != nil {
+		return fmt.Errorf("refresh token of %s: %w", run.rec.ID, err)
+	}
+	return nil
+}
+
+// AccessPlace is where the access token of a connection is sealed.
+func AccessPlace(id string, gen int64) secret.Place {
+	return secret.Place{Table: "connections", ID: id, Gen: gen, Field: "at"}
+}
+
+func refreshPlace(id string, gen int64) secret.Place {
+	return secret.Place{Table: "connections", ID: id, Gen: gen, Field: "rt"}
+}
+
+// FieldsPlace is where the secret fields of a connection are sealed: by its id alone,
+// since a refresh leaves them as they are.
+func FieldsPlace(id string) secret.Place {
+	return secret.Place{Table: "connections", ID: id, Field: "secret_fields"}
+}
+
+func (run *refreshing) write(ctx context.Context, w connection.Write) Result {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	res, err := run.Store.Write(ctx, run.in.ID, w)
+	if err != nil {
+		return run.failed(err)
+	}
+	if res.Found {
+		run.rec = res.Record
+	}
+	return Result{Applied: res.Applied, Found: res.Found, Core: res.Record.Core}
+}
+
+// send is the one request. Its own time-out counts from here, whatever the caller's
+// context says, and everything that an answer needs stands ready.
+func (run *refreshing) send(ctx context.Context) Result {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(run.sendTime())*time.Millisecond)
+	defer cancel()
+	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: run.token}
+	if run.rec.Grant == string(provider.GrantClientCredentials) {
+		req = provider.Request{Grant: provider.GrantClientCredentials, Scope: fields(run.rec.RequestedScope)}
+	}
+	run.begun = run.ms()
+	a := run.Provider.Token(ctx, run.link.Entry, run.cred, req)
+	run.took = time.Duration(run.ms()-run.begun) * time.Millisecond
+	brake := run.Circuits.Judge(run.link.Client, a.Verdict == provider.VerdictNeedsReauth)
+	return Result{Answer: a, Brake: brake}
+}
+
+// seal makes the save, once, so that every repeat of it is the same.
+func (run *refreshing) seal(s State) error {
+	a, gen := s.Answer, s.Core.Gen+1
+	t, err := run.sealTokens(run.rec.ID, gen, a, run.begun/1000)
+	if err != nil {
+		return err
+	}
+	life := a.ExpiresIn
+	run.save = &connection.Save{
+		ID: run.rec.ID, Gen: s.Core.Gen, SaveID: run.in.Attempt, Tokens: t,
+		Rotated: run.rec.Refresh != "" && a.RefreshTokenArrived && !a.RefreshToken.Equal(run.token),
+		Epoch:   run.Epoch, Sched: run.link.Plan.Partition(run.rec.ID, life),
+		Done: s.Core.Status == connection.Connecting, Now: run.ms() / 1000,
+		Journal: run.journal(connection.OutcomeSaved),
+	}
+	return nil
+}
+
+// sealTokens seals an answer for a generation of a connection. Its life counts from
+// when the request was sent: a slow answer must not make a token look younger.
+func (d *Driver) sealTokens(id string, gen int64, a provider.Answer, sent int64) (connection.Tokens, error) {
+	t := connection.Tokens{
+		TokenID: connection.NewTokenID(), TokenType: a.TokenType, IssuedAt: sent, Scope: a.Scope, ScopeKnown: a.ScopeKnown,
+	}
+	if a.ExpiresIn > 0 {
+		t.ExpiresAt = sent + a.ExpiresIn
+	}
+	if a.RefreshTokenExpiresIn > 0 {
+		t.RefreshExpiresAt = sent + a.RefreshTokenExpiresIn
+	}
+	at, err := d.Keys.Seal(secret.PurposeToken, AccessPlace(id, gen), a.AccessToken)
+	if err != nil {
+		return t, fmt.Errorf("seal: %w", err)
+	}
+	t.Access = item.Bytes(at)
+	if !a.RefreshToken.IsZero() {
+		rt, err := d.Keys.Seal(secret.PurposeToken, refreshPlace(id, gen), a.RefreshToken)
+		if err != nil {
+			return t, fmt.Errorf("seal: %w", err)
+		}
+		t.Refresh = item.Bytes(rt)
+	}
+	return t, nil
+}
+
+// revoke ends the new tokens of an answer that arrived after a disconnect.
+func (run *refreshing) revoke(ctx context.Context, a provider.Answer) error {
+	return run.revokeTokens(ctx, run.link, run.cred, a.RefreshToken, a.AccessToken)
+}
+
+// revokeTime bounds one revocation.
+const revokeTime = 5 * time.Second
+
+var errNotRevoked = errors.New("the provider did not take the revocation")
+
+func (d *Driver) revokeTokens(ctx context.Context, link Link, cred provider.Credentials, refreshToken, access secret.Text) error {
+	for _, t := range []struct {
+		token secret.Text
+		hint  string
+	}{{refreshToken, "refresh_token"}, {access, "access_token"}} {
+		if t.token.IsZero() {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, revokeTime)
+		res := d.Provider.Revoke(call, link.Entry, cred, t.token, t.hint)
+		cancel()
+		if res == provider.RevokeRetry {
+			return errNotRevoked
+		}
+	}
+	return nil
+}
+
+// The kinds of rescue records.
+const (
+	rescueSave   = "save"
+	rescueRevoke = "revoke"
+)
+
+// rescued is a rescue record: the save as it was, sealed.
+type rescued struct {
+	Kind       string
+	ID         string
+	Gen        int64
+	SaveID     string
+	Access     []byte
+	Refresh    []byte
+	TokenID    string
+	TokenType  string
+	Scope      string
+	ScopeKnown bool
+	Rotated    bool
+	Done       bool
+	IssuedAt   int64
+	ExpiresAt  int64
+	RTExpires  int64
+	Epoch      int64
+	Sched      string
+}
+
+func (run *refreshing) rescue(ctx context.Context, kind string) error {
+	w := run.save
+	if w == nil {
+		return errors.New("nothing is sealed to be rescued")
+	}
+	payload, err := json.Marshal(rescued{
+		Kind: kind, ID: w.ID, Gen: w.Gen, SaveID: w.SaveID, Access: []byte(w.Tokens.Access), Refresh: []byte(w.Tokens.Refresh),
+		TokenID: w.Tokens.TokenID, TokenType: w.Tokens.TokenType, Scope: w.Tokens.Scope, ScopeKnown: w.Tokens.ScopeKnown,
+		Rotated: w.Rotated, Done: w.Done, IssuedAt: w.Tokens.IssuedAt, ExpiresAt: w.Tokens.ExpiresAt,
+		RTExpires: w.Tokens.RefreshExpiresAt, Epoch: w.Epoch, Sched: w.Sched,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, RescueTime*time.Millisecond)
+	defer cancel()
+	return run.Rescue.Put(ctx, w.ID, payload)
+}
+
+// Replay carries out one rescue record: the same save under the same condition, with
+// the same reading of a refusal. It reports whether the record is done with; an
+// error means that it must be kept.
+func (d *Driver) Replay(ctx context.Context, id string, payload []byte) (bool, error) {
+	var w rescued
+	if err := json.Unmarshal(payload, &w); err != nil || w.ID != id || w.ID == "" {
+		return false, fmt.Errorf("rescue record of %q cannot be read", id)
+	}
+	if w.Kind == rescueRevoke {
+		return d.replayRevoke(ctx, w)
+	}
+	rec, err := d.Store.Get(ctx, id)
+	if err != nil && !errors.Is(err, connection.ErrNotFound) {
+		return false, err
+	}
+	res, err := d.Store.Write(ctx, id, connection.Save{
+		ID: w.ID, Gen: w.Gen, SaveID: w.SaveID, Rotated: w.Rotated, Done: w.Done, Epoch: w.Epoch, Sched: w.Sched, Now: d.ms() / 1000,
+		Tokens: connection.Tokens{
+			Access: item.Bytes(w.Access), Refresh: item.Bytes(w.Refresh), TokenID: w.TokenID, TokenType: w.TokenType,
+			IssuedAt: w.IssuedAt, ExpiresAt: w.ExpiresAt, RefreshExpiresAt: w.RTExpires, Scope: w.Scope, ScopeKnown: w.ScopeKnown,
+		},
+		Journal: rec.Journal.Add(connection.Entry{At: d.ms() / 1000, Outcome: connection.OutcomeRescued, Gen: w.Gen}),
+	})
+	if err != nil {
+		return false, err
+	}
+	if res.Applied {
+		if d.Done != nil {
+			d.Done(Report{Record: res.Record, Outcome: Saved, Why: Forced})
+		}
+		return true, nil
+	}
+	link, known, err := d.Links(ctx, res.Record.Integration, res.Record.ClientID)
+	if err != nil {
+		return false, err
+	}
+	perToken := known && profileOf(link.Entry, res.Record.Grant).RevokePerToken
+	if JudgeRefusedSave(w.Gen, w.SaveID, res.Found, res.Record.Core, perToken) == Dropped && res.Found {
+		return d.replayRevoke(ctx, w)
+	}
+	return true, nil
+}
+
+// replayRevoke revokes the sealed tokens of a record whose connection was ended. One
+// whose connection is wholly gone names no client any more and is given up.
+func (d *Driver) replayRevoke(ctx context.Context, w rescued) (bool, error) {
+	rec, err := d.Store.Get(ctx, w.ID)
+	if errors.Is(err, connection.ErrNotFound) {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	link, known, err := d.Links(ctx, rec.Integration, rec.ClientID)
+	if err != nil {
+		return false, err
+	}
+	if !known {
+		return false, fmt.Errorf("client of connection %s is not in the configuration", w.ID)
+	}
+	cred, err := link.Credentials(ctx)
+	if err != nil {
+		return false, err
+	}
+	at, err := d.Keys.Open(ctx, secret.PurposeToken, AccessPlace(w.ID, w.Gen+1), w.Access)
+	if err != nil {
+		return false, err
+	}
+	var rt secret.Text
+	if len(w.Refresh) > 0 {
+		if rt, err = d.Keys.Open(ctx, secret.PurposeToken, refreshPlace(w.ID, w.Gen+1), w.Refresh); err != nil {
+			return false, err
+		}
+	}
+	if err := d.revokeTokens(ctx, link, cred, rt, at); err != nil {
+		return false, err
+	}
+	return true, nil
+}

@@ -1,0 +1,574 @@
+package refresh
+
+import (
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/schedule"
+)
+
+// Why is what asks for a refresh, and so what counts as fresh.
+type Why int
+
+// The reasons to refresh.
+const (
+	Slot         Why = iota // the schedule's slot, or a retry minute
+	Timer                   // serve's exact timer for a short life
+	Read                    // somebody asks for a token that should last
+	Unauthorized            // a caller's token got a 401: compare and refresh
+	Forced                  // an operator, or an import's first refresh
+)
+
+// Input is what a refresh is asked for.
+type Input struct {
+	ID  string
+	Why Why
+	// Minute is the unix minute of the slot: the event's, not the clock's.
+	Minute int64
+	// MinTTL is how many seconds a read wants the token to last.
+	MinTTL int64
+	// IfGeneration and IfTokenID are the token that a caller saw refused.
+	// IfTokenID "" was not given.
+	IfGeneration int64
+	IfTokenID    string
+	// Attempt is a fresh random id, for the claim and for the save.
+	Attempt string
+	// Jitter is a random number in [0, 1), for the retry that may be needed.
+	Jitter float64
+	// Probe lets this one refresh through an open circuit.
+	Probe bool
+}
+
+// Facts are what the driver knows about a connection's surroundings once it has
+// read the item: its client and provider, and the deployment.
+type Facts struct {
+	ClientKnown bool // the client that got the tokens is in the configuration
+	CircuitOpen bool // that client is refused: nothing is sent, nothing written
+	Profile     provider.Profile
+	Plan        schedule.Plan
+	Epoch       int64 // the deployment's restore epoch
+	SendTime    int64 // ms
+	Horizon     int64 // s
+}
+
+// Outcome is how a refresh ended.
+type Outcome int
+
+// The outcomes.
+const (
+	Fresh         Outcome = iota // nothing to do: the stored token serves
+	NotRefreshed                 // the status or the grant admits no refresh
+	NotYet                       // put off before, and its time has not come
+	Busy                         // somebody else refreshes it now
+	ClientChanged                // its client is gone from the configuration
+	Suspended                    // the circuit is open
+	NotReady                     // a key, a secret or the time for it is missing
+	StoreFailed                  // the store did not answer; nothing was sent, or nothing is known
+	Parked                       // in doubt, and the profile waits
+	Saved                        // refreshed and stored
+	Overtaken                    // refreshed, but a newer state was stored: that one counts
+	Rescued                      // refreshed, and safe outside the store
+	Dropped                      // refreshed after a disconnect: the new tokens are revoked
+	LostTokens                   // refreshed, and neither stored nor rescued
+	NotActed                     // the provider did nothing; later
+	Doubted                      // the answer was lost; the old token may be spent
+	Refused                      // the client configuration is refused
+	Verdict                      // the user must consent again
+	HeldBack                     // refused in doubt; held until the horizon
+	ImportRefused                // an import's token is refused; erased
+	Absent                       // no such connection
+)
+
+// Step is where a refresh stands: what its last effect was.
+type Step int
+
+const (
+	stepStart Step = iota
+	stepRead
+	stepPrepare
+	stepClaim
+	stepPark
+	stepPause
+	stepSend
+	stepSave
+	stepSavePause
+	stepRescue
+	stepRevoke
+	stepRevokeRecord
+	stepCircuit
+	stepWrite
+	stepRelease
+	stepDone
+)
+
+// State is the comparable state of one refresh.
+type State struct {
+	Step    Step
+	In      Input
+	Facts   Facts
+	Core    connection.Core // as read, then as claimed
+	Claimed bool
+	// Sent is the earliest moment, s, at which the token in doubt can have been
+	// sent, as far as the item tells; 0 when it tells nothing.
+	Sent int64
+	// Lease is when the claim runs out, ms; 0 without a claim.
+	Lease  int64
+	Sends  int
+	Answer provider.Answer
+	// Until is when the present save or rescue gives up, ms.
+	Until   int64
+	Tries   int
+	Rescued bool // the rescue was tried: saves go on to the end of the invocation
+	Doubt   bool // this attempt's own sends put the generation in doubt
+	Outcome Outcome
+}
+
+// Kind is what an effect does.
+type Kind int
+
+// The effects. Those marked with a write carry it in Effect.
+const (
+	EffectDone         Kind = iota // the refresh ended with Outcome
+	EffectRead                     // read the item, and the facts about it
+	EffectPrepare                  // have at hand: data key, client secret, a warm store; tell the time left
+	EffectClaim                    // write Claim
+	EffectRelease                  // write Release, at best
+	EffectPark                     // write Later
+	EffectPause                    // wait Pause ms
+	EffectSend                     // one token request with the stored refresh token
+	EffectSave                     // seal Answer for generation Core.Gen+1 (once) and write Save
+	EffectRescue                   // put the sealed save where it is replayed
+	EffectRevoke                   // revoke Answer's tokens at the provider
+	EffectRevokeRecord             // put a sealed order to revoke them where it is replayed
+	EffectCircuit                  // open the circuit of the client
+	EffectLater                    // write Later
+	EffectVerdict                  // write Verdict
+	EffectRefuseImport             // write RefuseImport
+)
+
+// Effect is one thing for the driver to do.
+type Effect struct {
+	Kind    Kind
+	Claim   connection.Claim
+	Later   connection.Later
+	Verdict connection.Verdict
+	Pause   int64 // ms
+	Note    connection.Outcome
+	Outcome Outcome
+}
+
+// Result is what came of the effect before.
+type Result struct {
+	Now int64 // ms, unix
+	// Failed: the store, the queue or a key service did not answer, or answered in
+	// a way that leaves open what it did.
+	Failed bool
+	// Applied, Found and Core belong to writes and reads.
+	Applied bool
+	Found   bool
+	Core    connection.Core
+	Facts   Facts // of a read
+	// Left is the time that this invocation has left, ms; of EffectPrepare.
+	Left   int64
+	Answer provider.Answer // of EffectSend
+	// Brake: so many refusals came at once that they are more likely the provider's
+	// or the client's fault than the users' will; of EffectSend.
+	Brake bool
+}
+
+// Begin is the state before a refresh.
+func Begin(in Input) State { return State{In: in} }
+
+// Next takes the result of the last effect and says what to do next. The result of
+// the first call is ignored but for its time.
+func Next(s State, r Result) (State, Effect) {
+	switch s.Step {
+	case stepStart:
+		return s.to(stepRead), Effect{Kind: EffectRead}
+	case stepRead:
+		return s.read(r)
+	case stepPrepare:
+		return s.prepared(r)
+	case stepClaim:
+		return s.claimed(r)
+	case stepPause:
+		return s.send()
+	case stepSend:
+		return s.answered(r)
+	case stepSave:
+		return s.saved(r)
+	case stepSavePause:
+		return s.to(stepSave), Effect{Kind: EffectSave}
+	case stepRescue:
+		return s.rescued(r)
+	case stepRevoke:
+		if r.Failed {
+			return s.to(stepRevokeRecord), Effect{Kind: EffectRevokeRecord}
+		}
+		return s.done(Dropped)
+	case stepRevokeRecord:
+		return s.done(Dropped)
+	case stepCircuit:
+		return s.later(r, Refused)
+	case stepPark, stepWrite, stepRelease:
+		// Applied, refused or unknown: a refused one was decided by somebody else,
+		// an unknown one leaves the attempt to run out. Nothing more is ours to do.
+		return s.done(s.Outcome)
+	}
+	return s.done(s.Outcome)
+}
+
+func (s State) to(step Step) State { s.Step = step; return s }
+
+func (s State) done(o Outcome) (State, Effect) {
+	s.Step, s.Outcome = stepDone, o
+	return s, Effect{Kind: EffectDone, Outcome: o}
+}
+
+// read decides whether anything is to be done at all.
+func (s State) read(r Result) (State, Effect) {
+	now := r.Now / 1000
+	switch {
+	case r.Failed:
+		return s.done(StoreFailed)
+	case !r.Found:
+		return s.done(Absent)
+	}
+	s.Core, s.Facts = r.Core, r.Facts
+	switch {
+	case !s.Core.Refreshable(), s.Core.Refresh == "" && s.Facts.Profile.Grant != provider.GrantClientCredentials:
+		return s.done(NotRefreshed)
+	case s.fresh(now):
+		return s.done(Fresh)
+	case now < s.Core.RetryAt && (s.In.Why == Slot || s.In.Why == Timer || s.In.Why == Read && s.valid(now)):
+		return s.done(NotYet)
+	case !s.Facts.ClientKnown:
+		return s.done(ClientChanged)
+	case s.Facts.CircuitOpen && !s.In.Probe:
+		return s.done(Suspended)
+	case s.Core.Attempt.ID != "" && now < s.Core.Attempt.LeaseUntil:
+		return s.done(Busy)
+	}
+	return s.to(stepPrepare), Effect{Kind: EffectPrepare}
+}
+
+// valid reports whether the stored access token can still be handed out.
+func (s State) valid(now int64) bool {
+	return s.Core.Access != "" && (s.Core.ExpiresAt == 0 || s.Core.ExpiresAt-readSlack > now)
+}
+
+func (s State) fresh(now int64) bool {
+	c, plan := &s.Core, s.Facts.Plan
+	life := c.Life()
+	if c.Access == "" {
+		return false
+	}
+	switch s.In.Why {
+	case Slot:
+		return c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
+	case Timer:
+		return c.ExpiresAt == 0 || c.ExpiresAt > now+schedule.Margin(life)
+	case Read:
+		return c.ExpiresAt == 0 || now+min(s.In.MinTTL, life/2) <= c.ExpiresAt-readSlack
+	case Unauthorized:
+		return c.Gen > s.In.IfGeneration || (s.In.IfTokenID != "" && s.In.IfTokenID != c.TokenID)
+	}
+	return false
+}
+
+// claims reports whether this connection needs a claim: a refresh token that never
+// changes may be sent by several at once.
+func (s State) claims() bool {
+	return s.Facts.Profile.Rotation != provider.RotationNone || s.Core.Rotates
+}
+
+// sendsAllowed is how many sends one attempt may make.
+func (s State) sendsAllowed() int64 {
+	if s.Facts.Profile.LostAnswer == provider.GraceResend {
+		return 2
+	}
+	return 1
+}
+
+// leaseTime is how long a claim holds, ms: everything that its holder may do, and more.
+func (s State) leaseTime() int64 {
+	return s.sendsAllowed()*s.Facts.SendTime + SaveTime + RescueTime + leaseSlack
+}
+
+// prepared claims, if everything that a save needs is at hand and there is time for
+// the whole attempt: an invocation that ended after the send would be a lost answer.
+func (s State) prepared(r Result) (State, Effect) {
+	if r.Failed || r.Left < s.Facts.SendTime+SaveTime+RescueTime+Slack {
+		return s.done(NotReady)
+	}
+	if !s.claims() {
+		return s.send()
+	}
+	s.Lease = r.Now + s.leaseTime()
+	if s.Core.Attempt.ID != "" {
+		s.Sent = s.Core.Attempt.LeaseUntil - s.leaseTime()/1000
+	}
+	return s.to(stepClaim), Effect{Kind: EffectClaim, Claim: connection.Claim{
+		Gen:     s.Core.Gen,
+		Attempt: connection.Attempt{ID: s.In.Attempt, BaseGen: s.Core.Gen, LeaseUntil: (s.Lease + 999) / 1000},
+		Over:    s.Core.Attempt.ID, // expired, or there is none
+		Epoch:   s.Facts.Epoch,
+		Older:   s.Core.RestoreEpoch < s.Facts.Epoch,
+		Now:     r.Now / 1000,
+	}}
+}
+
+// claimed goes on with the item that the claim returned: what the read before said
+// about doubt may be older than the claim.
+func (s State) claimed(r Result) (State, Effect) {
+	switch {
+	case r.Failed:
+		s.Outcome = StoreFailed
+		return s.to(stepRelease), Effect{Kind: EffectRelease}
+	case !r.Applied && (!r.Found || r.Core.Attempt.ID != s.In.Attempt):
+		return s.done(Busy)
+	}
+	s.Core, s.Claimed = r.Core, true // applied, or refused since our own repeat met our own claim
+	if s.doubted() && !s.replayDue(r.Now/1000) {
+		s.Outcome = Parked
+		at := s.replayAt()
+		return s.to(stepPark), Effect{Kind: EffectPark, Note: connection.OutcomeParked, Later: connection.Later{
+			Gen: s.Core.Gen, Attempt: s.In.Attempt, RetryAt: at, Sched: s.retrySched(at), Doubt: s.Core.DoubtAt,
+		}}
+	}
+	return s.send()
+}
+
+// doubted reports whether the generation is in doubt by the item that the claim
+// returned: never by an earlier read.
+func (s State) doubted() bool { return s.Core.DoubtAt != 0 }
+
+// replayDue reports whether a refresh token in doubt may be sent now.
+func (s State) replayDue(now int64) bool {
+	policy := s.Facts.Profile.LostAnswer
+	if policy == provider.GraceResend && !s.inGrace(now) {
+		policy = s.Facts.Profile.AfterGrace
+	}
+	return policy != provider.Wait || now >= s.replayAt()
+}
+
+// inGrace reports whether the provider certainly still takes the token that was sent.
+// The doubt was discovered after the send, so the grace is counted from the earliest
+// moment at which that can have been.
+func (s State) inGrace(now int64) bool {
+	if s.Core.RestoreEpoch < s.Facts.Epoch {
+		return false // written before a restore: nobody knows when it was spent
+	}
+	sent := s.Core.DoubtAt - s.sendsAllowed()*s.Facts.SendTime/1000
+	if s.Sent != 0 {
+		sent = min(sent, s.Sent)
+	}
+	return now < sent+s.Facts.Profile.Grace
+}
+
+// replayAt is when a token in doubt is tried again where a replay may end the whole
+// grant: after the horizon, and when the access token is nearly over.
+func (s State) replayAt() int64 {
+	return max(s.Core.DoubtAt+s.Facts.Horizon, s.Core.ExpiresAt-replayLead)
+}
+
+func (s State) retrySched(at int64) string {
+	if s.Facts.Plan.Partition(s.Core.ID, s.Core.Life()) == schedule.Timer {
+		return schedule.Timer // an exact timer keeps retry_at too
+	}
+	return schedule.RetryPartition(s.Core.ID, at)
+}
+
+func (s State) send() (State, Effect) {
+	s.Sends++
+	return s.to(stepSend), Effect{Kind: EffectSend}
+}
+
+// answered turns the provider's answer into one write.
+func (s State) answered(r Result) (State, Effect) {
+	s.Answer = r.Answer
+	switch a := r.Answer; a.Verdict {
+	case provider.VerdictOK:
+		s.Until = r.Now + SaveTime
+		return s.to(stepSave), Effect{Kind: EffectSave}
+	case provider.VerdictRetry, provider.VerdictMalformed:
+		if a.Verdict == provider.VerdictRetry && !a.ResponseLost {
+			return s.later(r, NotActed)
+		}
+		if s.mayResend(r.Now) {
+			s.Doubt = true
+			return s.to(stepPause), Effect{Kind: EffectPause, Pause: gracePause}
+		}
+		return s.later(r, Doubted)
+	case provider.VerdictConfigError:
+		return s.to(stepCircuit), Effect{Kind: EffectCircuit}
+	case provider.VerdictNeedsReauth:
+		return s.refused(r)
+	}
+	return s.later(r, Doubted)
+}
+
+// mayResend reports whether the lost answer may be asked for once more within this
+// attempt: the grace period runs, and the lease has room for a whole send.
+func (s State) mayResend(now int64) bool {
+	return s.Claimed && s.Facts.Profile.LostAnswer == provider.GraceResend && s.Sends < int(s.sendsAllowed()) &&
+		now+gracePause+s.Facts.SendTime+SaveTime+RescueTime+resendSlack < s.Lease
+}
+
+// refused is the provider's word that the grant is gone. Without doubt it is a
+// verdict; in doubt somebody may still be about to save the new token, so it is held
+// back until the horizon.
+func (s State) refused(r Result) (State, Effect) {
+	now := r.Now / 1000
+	doubt := s.doubted() || s.Doubt
+	switch {
+	case r.Brake && s.Core.Status != connection.Connecting:
+		return s.to(stepCircuit), Effect{Kind: EffectCircuit}
+	case !doubt && s.Core.Status == connection.Connecting:
+		s.Outcome = ImportRefused
+		return s.to(stepWrite), Effect{Kind: EffectRefuseImport}
+	case !doubt:
+		return s.verdict(connection.Revoked, connection.OutcomeRevoked, now)
+	case s.doubted() && now >= s.Core.DoubtAt+s.Facts.Horizon:
+		return s.verdict(connection.LostResponse, connection.OutcomeLostResponse, now)
+	}
+	return s.later(r, HeldBack)
+}
+
+func (s State) verdict(reason connection.Reason, note connection.Outcome, now int64) (State, Effect) {
+	s.Outcome = Verdict
+	return s.to(stepWrite), Effect{Kind: EffectVerdict, Note: note, Verdict: connection.Verdict{
+		ID: s.Core.ID, Gen: s.Core.Gen, Attempt: s.attempt(), Reason: reason, Now: now,
+	}}
+}
+
+// attempt is the claim's id, "" without a claim.
+func (s State) attempt() string {
+	if s.Claimed {
+		return s.In.Attempt
+	}
+	return ""
+}
+
+// later puts the connection off and gives the claim back. A doubt that stands is
+// answered by no 429.
+func (s State) later(r Result, o Outcome) (State, Effect) {
+	now := r.Now / 1000
+	w := connection.Later{Gen: s.Core.Gen, Attempt: s.attempt(), Failed: o != Refused}
+	note := connection.OutcomeNotActed
+	w.RetryAt = now + s.backoff(now)
+	switch o {
+	case Doubted:
+		w.Doubt, note = now, connection.OutcomeLost
+		if s.Answer.Verdict == provider.VerdictMalformed {
+			note = connection.OutcomeMalformed
+		}
+		if s.Facts.Profile.LostAnswer == provider.Wait && s.claims() {
+			s.Core.DoubtAt = firstOf(s.Core.DoubtAt, now)
+			w.RetryAt = s.replayAt()
+		}
+	case HeldBack:
+		first := firstOf(s.Core.DoubtAt, now)
+		w.Doubt, note = first, connection.OutcomeHeldBack
+		w.RetryAt = first + s.Facts.Horizon
+	case Refused:
+		note = connection.OutcomeConfigError
+	case NotActed:
+		if s.Doubt { // an earlier send of this attempt was lost
+			w.Doubt = now
+		}
+	}
+	w.Sched = s.retrySched(w.RetryAt)
+	s.Outcome = o
+	return s.to(stepWrite), Effect{Kind: EffectLater, Later: w, Note: note}
+}
+
+func firstOf(a, b int64) int64 {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// backoff is how many seconds to wait: what the provider asks for, else full jitter
+// over 15 s doubled with each failure; while the token is valid it is never so long
+// that its end could be missed.
+func (s State) backoff(now int64) int64 {
+	if ra := s.Answer.RetryAfter; s.Answer.Verdict == provider.VerdictRetry && ra >= 0 {
+		return max(1, min(ra, retryAfterUp))
+	}
+	span := int64(retryFirst)
+	for i := int64(0); i < s.Core.Failures && span < retryCap; i++ {
+		span *= 2
+	}
+	wait := 1 + int64(s.In.Jitter*float64(min(span, retryCap)))
+	if s.Core.ExpiresAt > now {
+		if last := s.Core.ExpiresAt - schedule.Margin(s.Core.Life())/2 - now; last > 0 {
+			wait = min(wait, last)
+		}
+	}
+	return max(1, wait)
+}
+
+// saved ends the save, tries it again, or hands it to the rescue. Who was refused
+// reads the item as found before calling it anything.
+func (s State) saved(r Result) (State, Effect) {
+	switch {
+	case r.Failed:
+		return s.saveFailed(r)
+	case r.Applied:
+		s.Core = r.Core
+		return s.done(Saved)
+	}
+	o := JudgeRefusedSave(s.Core.Gen, s.In.Attempt, r.Found, r.Core, s.Facts.Profile.RevokePerToken)
+	if r.Found {
+		s.Core = r.Core
+	}
+	if o == Dropped {
+		return s.to(stepRevoke), Effect{Kind: EffectRevoke}
+	}
+	return s.done(o)
+}
+
+// JudgeRefusedSave tells what it means that the save of an answer to generation g
+// was refused: Saved (our own earlier try was applied), Overtaken (drop the new
+// tokens, never revoke them: that may end the grant that overtook us), or Dropped
+// (the connection was ended, so the new tokens must be revoked).
+func JudgeRefusedSave(g int64, saveID string, found bool, c connection.Core, perToken bool) Outcome {
+	switch {
+	case !found:
+		return Dropped
+	case c.SaveID == saveID && saveID != "":
+		return Saved
+	case c.Status == connection.Disconnected && c.Reason == connection.Superseded:
+		return Overtaken
+	case c.Status == connection.Disconnected:
+		return Dropped
+	case g < c.DisconnectGen && perToken:
+		return Dropped // disconnected, then reconnected; revoking one token leaves the new grant alone
+	}
+	return Overtaken
+}
+
+func (s State) saveFailed(r Result) (State, Effect) {
+	s.Tries++
+	switch {
+	case r.Now < s.Until:
+		return s.to(stepSavePause), Effect{Kind: EffectPause, Pause: min(int64(50)<<min(s.Tries-1, 5), 1000)}
+	case !s.Rescued:
+		s.Rescued, s.Until = true, r.Now+RescueTime
+		return s.to(stepRescue), Effect{Kind: EffectRescue}
+	case r.Left > Slack:
+		return s.to(stepRescue), Effect{Kind: EffectRescue} // both are down: in turn, to the end
+	}
+	return s.done(LostTokens)
+}
+
+func (s State) rescued(r Result) (State, Effect) {
+	switch {
+	case !r.Failed:
+		return s.done(Rescued)
+	case r.Left > Slack:
+		return s.to(stepSavePause), Effect{Kind: EffectPause, Pause: 200}
+	}
+	return s.done(LostTokens)
+}

@@ -1,0 +1,48 @@
+package wire
+
+import "time"
+
+// Integration is one integration with the state of its clients.
+type Integration struct {
+	Name        string   `json:"name"`
+	Provider    string   `json:"provider"`
+	DisplayName string   `json:"display_name"`
+	Grants      []string `json:"grants"`
+	Scopes      []string `json:"scopes"`
+	Binding     string   `json:"binding"`      // confirm or cookie
+	Connect     string   `json:"connect"`      // session or public
+	Refresh     string   `json:"refresh"`      // ahead, on_demand or keepalive
+	RedirectURI string   `json:"redirect_uri"` // to be registered at the provider
+	Status      string   `json:"status"`       // ok or suspended
+	Clients     []Client `json:"clients"`
+}
+
+// Client is one registration of an integration at its provider.
+type Client struct {
+	Name    string  `json:"name"`
+	State   string  `json:"state"` // current or draining
+	Circuit Circuit `json:"circuit"`
+}
+
+// Circuit says whether anything is sent for a client.
+type Circuit struct {
+	State       string     `json:"state"` // closed or open
+	Since       *time.Time `json:"since"`
+	Reason      *string    `json:"reason"`
+	NextProbeAt *time.Time `json:"next_probe_at"`
+}
+
+// Hour holds the counters of one hour and integration.
+type Hour struct {
+	Hour        time.Time        `json:"hour"` // its beginning
+	Integration string           `json:"integration"`
+	Outcomes    map[string]int64 `json:"outcomes"`
+	LatenessS   map[string]int64 `json:"lateness_s"` // p50, p90, p99 and max of due to saved
+}
+
+// Health is the answer of GET /healthz.
+type Health struct {
+	Status  string `json:"status"` // ok, or degraded where the store is away
+	Version string `json:"version"`
+	Store   string `json:"store"` // ok or unreachable
+}

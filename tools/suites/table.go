@@ -1,0 +1,156 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// A suite is one row of what `make test` runs.
+type suite struct {
+	name    string
+	command []string
+	// goTest says that the command prints go test's JSON, which is then counted.
+	goTest bool
+	// whole refuses every skipped test. Otherwise a test may be skipped that names the
+	// reference it waits for; that reference's own suite runs it.
+	whole bool
+	// before runs first, with its output in the same log. Nil: nothing.
+	before []string
+	// env is added to the environment.
+	env []string
+	// needs must all be here, or the suite is skipped.
+	needs []need
+	// limit ends a suite that hangs.
+	limit time.Duration
+}
+
+// A need is a thing that a suite cannot do without. "what is not here; remedy" is told when
+// here is false.
+type need struct {
+	what   string
+	remedy string
+	here   func() bool
+}
+
+// references name, for the tests, where a reference server or program is. A test that needs
+// one skips itself without it, naming the variable. The runner sets each for its own suite
+// alone, so that what runs where does not depend on who runs it.
+var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
+
+// suites lists the suites in the order in which they run, fast ones first. root is the
+// absolute path of the repository.
+func suites(root string) []suite {
+	reference := filepath.Join(root, "build", "reference")
+	oidc := filepath.Join(reference, "oidc")
+	return []suite{
+		{
+			name:    "house",
+			command: []string{"go", "test", "-json", "-count=1", "."},
+			goTest:  true, whole: true,
+			limit: 5 * time.Minute,
+		},
+		{
+			name:    "lint",
+			command: []string{"make", "--no-print-directory", "lint"},
+			limit:   10 * time.Minute,
+		},
+		{
+			name:    "lambda",
+			command: []string{"make", "--no-print-directory", "zip"},
+			limit:   10 * time.Minute,
+		},
+		{
+			name:    "cfn-lint",
+			command: []string{"make", "--no-print-directory", "cfn-lint"},
+			needs:   []need{fetched(reference, "cfn-lint", "cfn-lint")},
+			limit:   5 * time.Minute,
+		},
+		{
+			name:    "unit",
+			command: []string{"go", "test", "-json", "./..."},
+			goTest:  true,
+			limit:   15 * time.Minute,
+		},
+		{
+			name:    "oidc",
+			command: []string{"go", "test", "-json", "-count=1", "./test/oidc/..."},
+			goTest:  true, whole: true,
+			env: []string{
+				"EVERGRANT_OIDC_PROVIDER=" + oidc,
+				"PATH=" + filepath.Join(oidc, "bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
+			},
+			needs: []need{fetched(reference, "oidc", "oidc-provider")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name:    "dynamodb",
+			command: []string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "./internal/dynamostore/..."},
+			goTest:  true, whole: true,
+			// Compiles, and downloads modules, before the network is taken away.
+			before: []string{"go", "test", "-run", "^$", "./internal/dynamostore/..."},
+			needs: []need{
+				{"Linux", "elsewhere nothing keeps DynamoDB Local off the network", func() bool { return runtime.GOOS == "linux" }},
+				fetched(reference, "dynamodb", "DynamoDB Local"),
+				tool("java", "install Java 17 or newer, such as Debian's default-jre-headless"),
+				tool("ip", "install iproute2"),
+				{"the right to make a network namespace", "become root, or allow user namespaces", namespaces},
+			},
+			limit: 15 * time.Minute,
+		},
+		{
+			name:    "browser",
+			command: []string{"go", "test", "-json", "-count=1", "./test/browser/..."},
+			goTest:  true, whole: true,
+			env:   []string{"EVERGRANT_CHROMIUM=" + filepath.Join(reference, "chromium", "chromium")},
+			needs: []need{fetched(reference, "chromium", "Chromium")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name:    "race",
+			command: []string{"go", "test", "-json", "-race", "-timeout=20m", "./..."},
+			goTest:  true,
+			needs:   []need{{"a C compiler", "install gcc and libc6-dev, or your system's kin", compiler}},
+			limit:   25 * time.Minute,
+		},
+	}
+}
+
+// fetched needs a folder under build/reference, which `make reference-<folder>` fills.
+func fetched(reference, folder, what string) need {
+	return need{what, "run: make reference-" + folder, func() bool {
+		_, err := os.Stat(filepath.Join(reference, folder, "ready"))
+		return err == nil
+	}}
+}
+
+func tool(name, remedy string) need {
+	return need{name, remedy, func() bool {
+		_, err := exec.LookPath(name)
+		return err == nil
+	}}
+}
+
+// namespaces asks in the way that tools/dynamodb-run will.
+func namespaces() bool {
+	args := []string{"--net", "true"}
+	if os.Geteuid() != 0 {
+		args = append([]string{"--user", "--map-root-user"}, args...)
+	}
+	return exec.Command("unshare", args...).Run() == nil
+}
+
+// compiler reports whether the race detector can be linked: it needs cgo.
+func compiler() bool {
+	out, err := exec.Command("go", "env", "CGO_ENABLED", "CC").Output()
+	if err != nil {
+		return false
+	}
+	enabled, cc, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	name, _, _ := strings.Cut(cc, " ")
+	_, err = exec.LookPath(name)
+	return enabled == "1" && err == nil
+}
