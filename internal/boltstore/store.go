@@ -164,7 +164,7 @@ func (s *Store) Scan(ctx context.Context, after string, limit int) (item.Page, e
 func walk(b *bbolt.Bucket, prefix, after string, limit int, visit func(k, v []byte)) (more bool) {
 	c := b.Cursor()
 	k, v := c.Seek([]byte(max(prefix, after)))
-	if false {
+	if after != "" && string(k) == after {
 		k, v = c.Next()
 	}
 	for n := 0; k != nil && bytes.HasPrefix(k, []byte(prefix)); n++ {

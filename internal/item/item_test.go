@@ -28,7 +28,13 @@ func TestApplyNeverChangesTheOldItem(t *testing.T) {
 func TestEqualIsOfSameTypes(t *testing.T) {
 	values := []item.Value{
 		"", "1", int64(0), int64(1), false, true, item.Bytes(""), item.Bytes("1"),
-		item.Map{}, item.Map{"a": "1"}, item.Map{"a": int64(1)}, item.Map{"b": "1"}, item.List{}, item.List{"1"}, item.List{"1", "1"},
+		item.Map{},
+		item.Map{"a": "1"},
+		item.Map{"a": int64(1)},
+		item.Map{"b": "1"},
+		item.List{},
+		item.List{"1"},
+		item.List{"1", "1"},
 	}
 	for n, a := range values {
 		for m, b := range values {

@@ -92,7 +92,9 @@ func Keep(name string, v Value) Assign { return Assign{Name: name, Value: v, IfA
 func Plus(name, from string, n int64) Assign { return Assign{Name: name, From: from, Value: n} }
 
 // Count is the assignment name = if_not_exists(name, 0) + n.
-func Count(name string, n int64) Assign { return Assign{Name: name, From: name, Value: n, IfAbsent: true} }
+func Count(name string, n int64) Assign {
+	return Assign{Name: name, From: name, Value: n, IfAbsent: true}
+}
 
 // Apply is the meaning of an update: the item after it and true, or the old item
 // and false when the condition is not met. old is never changed.
