@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 
@@ -88,6 +89,30 @@ func (b *Broker) Start(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// RefreshAll refreshes connections that fell due at a minute, given by id. An error
+// says that some could not be looked at: they are all to be given again, since those
+// that were refreshed are then found fresh.
+func (b *Broker) RefreshAll(ctx context.Context, ids []string, minute int64) error {
+	run := b.newTick(ctx, minute)
+	for _, id := range ids {
+		run.refresh(id, refresh.Slot)
+	}
+	run.wait()
+	b.flushStats(ctx)
+	undone := run.outcomes[refresh.StoreFailed.String()] + run.outcomes[refresh.NotReady.String()]
+	if undone > 0 {
+		return fmt.Errorf("%d of %d refreshes could not begin", undone, len(ids))
+	}
+	return ctx.Err()
+}
+
+// ReplayRescue carries out one rescue record: tokens that the store would not take
+// when they came. It reports whether the record is done with; after an error it must
+// be kept and tried again.
+func (b *Broker) ReplayRescue(ctx context.Context, id string, payload []byte) (bool, error) {
+	return b.driver.Replay(ctx, id, payload)
 }
 
 // ticking runs the refreshes of one tick, many at once.

@@ -179,12 +179,14 @@ func (s Store) GetSession(ctx context.Context, hash string) (Session, error) {
 // awaiting_confirm, exchanged or connected, whose openings only add a state.
 func (s Store) OpenSession(ctx context.Context, sess Session, now int64) (SessionResult, error) {
 	u := item.Update{
-		If:     []item.Cond{item.Eq("state", string(sess.State)), item.Gt("expires_at", now), item.Lacks("exchanged_at")},
+		If: []item.Cond{
+			item.Eq("state", string(sess.State)), item.Ne("state", string(SessionAwaiting)), item.Gt("expires_at", now), item.Lacks("exchanged_at"),
+		},
 		Set:    []item.Assign{item.Put("state", string(SessionAuthorizing))},
 		Remove: []string{"error", "take"},
 	}
 	if sess.State == SessionExchanging {
-		u.If = append(u.If, item.Eq("take.id", sess.Take.ID), item.Lt("take.until", now))
+		u.If = append(u.If, item.Eq("take.id", sess.Take.ID), item.Lt("take.until", now+1))
 	}
 	return s.session(ctx, sess.Hash, u, "opening")
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/config"
-	"github.com/evergrant/evergrant/internal/provider"
 )
 
 // Config is what the handlers need.
@@ -34,9 +33,9 @@ type Config struct {
 	// there is no such gateway, and /iam/v1 answers 404.
 	IAMCaller func(*http.Request) (arn string, ok bool)
 
-	// Catalog returns the entries that /v1/providers shows. Nil: those of the
+	// Catalog is what /v1/providers shows. The zero Catalog: the entries of the
 	// configured integrations, since a function on AWS does not carry the catalogue.
-	Catalog func() []provider.Entry
+	Catalog config.Catalog
 	// Admin holds what the operator's routes do, by the last part of their path:
 	// rotate-key, reseal, rescue-replay, restore, export. What a function returns
 	// becomes the JSON of the answer. The route of an absent one answers 404.

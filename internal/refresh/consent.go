@@ -14,11 +14,13 @@ type ConsentInput struct {
 	Reconnect          string
 	DisconnectGen      int64 // of that connection when the session was made
 	AllowAccountChange bool
-	Exchanged          bool  // the session holds the answer: finish it
-	Seq                int64 // its consent number
-	ExchangedAt        int64 // s
-	MayList            bool  // this role may look for connections to supersede
-	HasIdentity        bool  // the entry says where the account's id is read
+	Exchanged          bool   // the session holds the answer: finish it
+	Ended              bool   // the session has ended: supersede, and take it off the list
+	Result             string // of an ended one: the connection that came of it
+	Seq                int64  // its consent number
+	ExchangedAt        int64  // s
+	MayList            bool   // this role may look for connections to supersede
+	HasIdentity        bool   // the entry says where the account's id is read
 }
 
 // Account is whose account it is, as the provider said.
@@ -58,6 +60,7 @@ const (
 	consentCreate
 	consentRevoke
 	consentEnd
+	consentResult
 	consentSupersede
 	consentFinish
 	consentFail
@@ -95,7 +98,7 @@ const (
 	ConsentSave                  // write Exchanged (sealed once)
 	ConsentPause                 // wait Pause ms
 	ConsentIdentity              // read the account with the new access token, 3 s at most
-	ConsentRead                  // read the connection to reconnect
+	ConsentRead                  // read the connection to reconnect, or the Result of an ended session
 	ConsentCreate                // put a new connection under Take.Connection
 	ConsentJoin                  // write Consent for generation Gen
 	ConsentAccess                // write ConsentAccess for generation Gen
@@ -137,7 +140,12 @@ func BeginConsent(in ConsentInput) ConsentState {
 func NextConsent(s ConsentState, r ConsentResult) (ConsentState, ConsentEffect) {
 	switch s.Step {
 	case consentStart:
-		if s.In.Exchanged {
+		switch {
+		case s.In.Ended && s.In.Result != "":
+			return s.do(consentResult, ConsentRead)
+		case s.In.Ended:
+			return s.do(consentFinish, ConsentFinish)
+		case s.In.Exchanged:
 			return s.identify()
 		}
 		return s.do(consentTake, ConsentTake)
@@ -156,7 +164,12 @@ func NextConsent(s ConsentState, r ConsentResult) (ConsentState, ConsentEffect) 
 	case consentCreate:
 		return s.created(r)
 	case consentRevoke:
+		if r.Failed {
+			return s.done(Unfinished) // the tokens stay in the session, and the tick tries again
+		}
 		return s.do(consentEnd, ConsentEnd)
+	case consentResult:
+		return s.looked(r)
 	case consentEnd:
 		return s.ended(r)
 	case consentSupersede:
@@ -282,6 +295,20 @@ func (s ConsentState) created(r ConsentResult) (ConsentState, ConsentEffect) {
 	return s.do(consentEnd, ConsentEnd) // applied, or done before
 }
 
+// looked finds the account of a connection that is stored already: what is superseded
+// for it must be older than this very consent. The answer is gone from the session.
+func (s ConsentState) looked(r ConsentResult) (ConsentState, ConsentEffect) {
+	c := r.Core
+	switch {
+	case r.Failed:
+		return s.done(Unfinished)
+	case !r.Found, c.Status == connection.Disconnected, c.AccountID == "", c.ConsentedAt != s.Exchanged:
+		return s.do(consentFinish, ConsentFinish) // nothing to supersede, or it is a later consent's to do
+	}
+	s.Result, s.Account, s.Known = c.ID, Account{ID: c.AccountID}, true
+	return s.do(consentSupersede, ConsentSupersede)
+}
+
 // joined judges the connection as it was just found, before every write of it: what
 // is known of its account, its client and its tokens may have changed since the last
 // look, and no record may hold two tokens of different accounts or clients.
@@ -298,9 +325,9 @@ func (s ConsentState) joined(r ConsentResult) (ConsentState, ConsentEffect) {
 		return s.gone()
 	case c.ConsentSeq == s.Seq:
 		return s.end(Connected, "", s.In.Reconnect) // our own write was applied before
-	case c.ConsentSeq > s.Seq && c.Status == connection.Disconnected && c.Reason != connection.Superseded:
+	case s.overtakenByEnd(c) && c.Reason != connection.Superseded:
 		return s.gone()
-	case c.ConsentSeq > s.Seq && c.Status == connection.Disconnected:
+	case s.overtakenByEnd(c):
 		return s.end(ConsentGone, "disconnected", "") // superseded: never revoke
 	case c.ConsentSeq > s.Seq:
 		return s.end(ConsentOvertaken, "", s.In.Reconnect)
@@ -316,6 +343,12 @@ func (s ConsentState) joined(r ConsentResult) (ConsentState, ConsentEffect) {
 		return s.apart(MismatchKept, "account_mismatch")
 	}
 	return s.join(c)
+}
+
+// overtakenByEnd reports whether the connection was ended after this consent began: by
+// a disconnect, which draws a number, or as a refused import, which draws none.
+func (s ConsentState) overtakenByEnd(c connection.Core) bool {
+	return c.Status == connection.Disconnected && (c.ConsentSeq > s.Seq || c.DisconnectGen > s.In.DisconnectGen)
 }
 
 // identityWait is how long a reconnect waits for the account to be readable, s.
@@ -348,7 +381,7 @@ func (s ConsentState) ended(r ConsentResult) (ConsentState, ConsentEffect) {
 	if !s.In.MayList {
 		return s.done(s.Outcome) // the tick supersedes
 	}
-	if s.Result != "" && s.Known {
+	if s.Known && (s.Outcome == Connected || s.Outcome == MismatchKept) {
 		return s.do(consentSupersede, ConsentSupersede)
 	}
 	return s.do(consentFinish, ConsentFinish)

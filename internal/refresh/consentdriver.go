@@ -59,8 +59,8 @@ type ConsentReport struct {
 func (d *Driver) Connect(ctx context.Context, sess connection.Session, take connection.Take, link Link, code Code, mayList bool) (ConsentReport, error) {
 	run := &consenting{Driver: d, sess: sess, take: take, link: link, code: code}
 	// As for a refresh: whatever the answer's way to the store needs is there first.
-	if err := d.Keys.Load(ctx, secret.PurposeToken); err != nil {
-		return ConsentReport{}, fmt.Errorf("data key: %w", err)
+	if err := d.loadKey(ctx); err != nil {
+		return ConsentReport{}, err
 	}
 	var err error
 	if run.cred, err = link.Credentials(ctx); err != nil {
@@ -72,7 +72,8 @@ func (d *Driver) Connect(ctx context.Context, sess connection.Session, take conn
 	}), nil
 }
 
-// Finish goes on with a session whose answer is safe already.
+// Finish goes on with a session whose answer is safe already. Of one that has ended
+// only the superseding of older connections is left.
 func (d *Driver) Finish(ctx context.Context, sess connection.Session) (ConsentReport, error) {
 	link, known, err := d.Links(ctx, sess.Integration, sess.Take.ClientID)
 	if err != nil {
@@ -82,8 +83,8 @@ func (d *Driver) Finish(ctx context.Context, sess connection.Session) (ConsentRe
 		return ConsentReport{}, fmt.Errorf("client of %s is not in the configuration", sess.Integration)
 	}
 	run := &consenting{Driver: d, sess: sess, take: sess.Take, link: link}
-	if err := d.Keys.Load(ctx, secret.PurposeToken); err != nil {
-		return ConsentReport{}, fmt.Errorf("data key: %w", err)
+	if err := d.loadKey(ctx); err != nil {
+		return ConsentReport{}, err
 	}
 	if run.cred, err = link.Credentials(ctx); err != nil {
 		return ConsentReport{}, err
@@ -94,11 +95,17 @@ func (d *Driver) Finish(ctx context.Context, sess connection.Session) (ConsentRe
 	return run.run(ctx, ConsentInput{
 		Session: sess.Hash, Take: sess.Take, Reconnect: sess.ConnectionID, DisconnectGen: sess.DisconnectGen,
 		AllowAccountChange: sess.AllowAccountChange, Exchanged: true, Seq: sess.Seq, ExchangedAt: sess.ExchangedAt,
-		MayList: true, HasIdentity: hasIdentity(link.Entry),
+		Ended: sess.State != connection.SessionExchanged, Result: sess.Result, MayList: true, HasIdentity: hasIdentity(link.Entry),
 	}), nil
 }
 
-func hasIdentity(e provider.Entry) bool { return e.Identity.Endpoint != "" && e.Identity.IDField != "" }
+// hasIdentity reports whether provider.Client.Identity has something to ask.
+func hasIdentity(e provider.Entry) bool {
+	if e.Identity.Endpoint == "" {
+		return e.UserinfoEndpoint != ""
+	}
+	return e.Identity.IDField != ""
+}
 
 func (run *consenting) run(ctx context.Context, in ConsentInput) ConsentReport {
 	ctx = context.WithoutCancel(ctx)
@@ -112,7 +119,7 @@ func (run *consenting) run(ctx context.Context, in ConsentInput) ConsentReport {
 			if s.Answer.Verdict == provider.VerdictOK && !in.Exchanged {
 				_ = run.Circuits.Worked(ctx, run.link.Client)
 			}
-			if run.Done != nil && rep.Result != "" && rep.Record.ID == rep.Result {
+			if run.Done != nil && !in.Ended && rep.Result != "" && rep.Record.ID == rep.Result {
 				run.Done(Report{Record: rep.Record, Outcome: Saved, Why: Forced})
 			}
 			return rep
@@ -151,6 +158,9 @@ func (run *consenting) perform(ctx context.Context, s ConsentState, e ConsentEff
 	case ConsentIdentity:
 		return run.identity(ctx)
 	case ConsentRead:
+		if s.In.Ended {
+			return run.read(ctx, s.In.Result)
+		}
 		return run.read(ctx, s.In.Reconnect)
 	case ConsentCreate:
 		return run.create(ctx, s)

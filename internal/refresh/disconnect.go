@@ -32,6 +32,7 @@ const (
 	disconnectRevokeRefresh
 	disconnectRevokeAccess
 	disconnectProof
+	disconnectKeep
 	disconnectErase
 	disconnectPostpone
 	disconnectOver
@@ -44,7 +45,14 @@ type DisconnectState struct {
 	Core    connection.Core
 	Profile provider.Profile
 	Answer  provider.Answer // of a proof that succeeded: the fresh pair, to be revoked
+	Fresh   bool            // Answer holds such a pair
 	Proofs  int
+	// OfRefresh and OfAccess are what came of the last revocations; "" where there was
+	// no such token.
+	OfRefresh, OfAccess provider.RevokeResult
+	// Loose: the answer to a proof was lost or could not be stored, and with it perhaps
+	// a live token.
+	Loose   bool
 	Revoked string // receipt
 	Proof   string
 	Outcome DisconnectOutcome
@@ -62,6 +70,7 @@ const (
 	DisconnectRevokeRefresh                // revoke the stored refresh token, or Answer's where there is one
 	DisconnectRevokeAccess                 // revoke the access token likewise
 	DisconnectProve                        // send the refresh token once
+	DisconnectKeep                         // write Proved with Answer's pair
 	DisconnectErase                        // write Erase
 	DisconnectPostpone                     // file the next try
 )
@@ -73,6 +82,7 @@ type DisconnectEffect struct {
 	Gen     int64
 	Revoked string
 	Proof   string
+	Loose   bool // of DisconnectPostpone
 	Outcome DisconnectOutcome
 }
 
@@ -109,6 +119,8 @@ func NextDisconnect(s DisconnectState, r DisconnectResult) (DisconnectState, Dis
 		return s.revokedAccess(r)
 	case disconnectProof:
 		return s.proved(r)
+	case disconnectKeep:
+		return s.kept(r)
 	case disconnectErase:
 		if r.Failed {
 			return s.done(DisconnectPending)
@@ -144,8 +156,10 @@ func (s DisconnectState) found(r DisconnectResult) (DisconnectState, DisconnectE
 	}
 	s.Core = r.Core
 	switch c := r.Core; {
-	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "":
+	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "" && c.Todo == "":
 		return s.done(DisconnectDone)
+	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "":
+		return s.erase("none", "none") // there was nothing to revoke
 	case c.Status == connection.Disconnected:
 		return s.revoke()
 	case c.Status == connection.Held:
@@ -164,52 +178,69 @@ func (s DisconnectState) revoke() (DisconnectState, DisconnectEffect) {
 }
 
 func (s DisconnectState) revokedRefresh(r DisconnectResult) (DisconnectState, DisconnectEffect) {
-	switch r.Revoke {
-	case provider.RevokeUnsupported:
-		return s.erase("unsupported", "none")
-	case provider.RevokeDone:
-		return s.do(disconnectRevokeAccess, DisconnectEffect{Kind: DisconnectRevokeAccess})
+	if r.Revoke == provider.RevokeRetry {
+		return s.postpone()
 	}
-	return s.postpone()
+	s.OfRefresh = r.Revoke
+	return s.do(disconnectRevokeAccess, DisconnectEffect{Kind: DisconnectRevokeAccess})
 }
 
 func (s DisconnectState) revokedAccess(r DisconnectResult) (DisconnectState, DisconnectEffect) {
-	switch r.Revoke {
-	case provider.RevokeUnsupported:
+	if r.Revoke == provider.RevokeRetry {
+		return s.postpone()
+	}
+	s.OfAccess = r.Revoke
+	has := s.Core.Refresh != ""
+	switch {
+	case unsupported(s.OfRefresh) && unsupported(s.OfAccess):
 		return s.erase("unsupported", "none")
-	case provider.RevokeRetry:
+	case has && s.Profile.ProofSafe && r.Now >= s.In.Until:
 		return s.postpone()
-	case provider.RevokeRefused:
-		if s.Core.Refresh == "" {
-			return s.postpone()
-		}
-	}
-	if s.Core.Refresh == "" || !s.Profile.ProofSafe {
-		return s.erase("at_provider", "none")
-	}
-	if r.Now >= s.In.Until {
+	case has && s.Profile.ProofSafe:
+		s.Proofs++
+		return s.do(disconnectProof, DisconnectEffect{Kind: DisconnectProve})
+	case has && s.OfRefresh == provider.RevokeUnsupported:
+		return s.erase("unsupported", "none") // the access token is revoked, the other one cannot be
+	case s.OfRefresh == provider.RevokeRefused, !has && s.OfAccess == provider.RevokeRefused:
 		return s.postpone()
 	}
-	s.Proofs++
-	return s.do(disconnectProof, DisconnectEffect{Kind: DisconnectProve})
+	return s.erase("at_provider", "none")
+}
+
+// unsupported reports whether there is no way to revoke such a token, or no such token.
+func unsupported(r provider.RevokeResult) bool {
+	return r == provider.RevokeUnsupported || r == ""
 }
 
 // proved reads what the provider said to the revoked refresh token. An answer 200 to
 // a revocation proves nothing: some give it and revoke nothing.
 func (s DisconnectState) proved(r DisconnectResult) (DisconnectState, DisconnectEffect) {
-	switch a := r.Answer; a.Verdict {
-	case provider.VerdictNeedsReauth:
+	switch a := r.Answer; {
+	case a.Verdict == provider.VerdictOK, a.Verdict == provider.VerdictMalformed && a.RefreshTokenArrived:
+		s.Answer, s.Fresh = a, true
+		return s.do(disconnectKeep, DisconnectEffect{Kind: DisconnectKeep, Gen: s.Core.Gen})
+	case a.Verdict == provider.VerdictNeedsReauth:
 		return s.erase("at_provider", "refresh_refused")
-	case provider.VerdictConfigError:
+	case a.Verdict == provider.VerdictConfigError && s.OfRefresh == provider.RevokeDone:
 		return s.erase("at_provider", "none") // the client is refused: it can prove nothing
-	case provider.VerdictOK:
-		s.Answer = a
-		if s.Proofs >= maxProofs {
-			return s.postpone()
-		}
-		return s.do(disconnectRevokeRefresh, DisconnectEffect{Kind: DisconnectRevokeRefresh})
+	case a.ResponseLost:
+		s.Loose = true
 	}
 	return s.postpone()
+}
+
+// kept revokes the pair that the proof brought. It was stored first, so that the next
+// try finds it; where the store did not answer it is revoked all the same, and what is
+// left over then is said to be.
+func (s DisconnectState) kept(r DisconnectResult) (DisconnectState, DisconnectEffect) {
+	s.Loose = r.Failed || !r.Applied
+	switch {
+	case s.OfRefresh == provider.RevokeUnsupported:
+		return s.erase("unsupported", "none")
+	case s.Proofs >= maxProofs:
+		return s.postpone()
+	}
+	return s.do(disconnectRevokeRefresh, DisconnectEffect{Kind: DisconnectRevokeRefresh})
 }
 
 func (s DisconnectState) erase(revoked, proof string) (DisconnectState, DisconnectEffect) {
@@ -218,5 +249,5 @@ func (s DisconnectState) erase(revoked, proof string) (DisconnectState, Disconne
 }
 
 func (s DisconnectState) postpone() (DisconnectState, DisconnectEffect) {
-	return s.do(disconnectPostpone, DisconnectEffect{Kind: DisconnectPostpone})
+	return s.do(disconnectPostpone, DisconnectEffect{Kind: DisconnectPostpone, Loose: s.Loose})
 }

@@ -75,11 +75,13 @@ func (run *disconnecting) perform(ctx context.Context, s DisconnectState, e Disc
 		}))
 	case DisconnectTombstoneHeld:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.TombstoneHeld{ID: run.in.ID, Now: now}))
+	case DisconnectKeep:
+		return run.keep(ctx, s, e)
 	case DisconnectErase:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Erase{Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof}))
 	case DisconnectPostpone:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Postpone{
-			Gen: run.rec.Gen, Todo: schedule.TodoPartition(run.in.ID, now+postponed(now-run.rec.DisconnectedAt)),
+			Gen: run.rec.Gen, Todo: schedule.TodoPartition(run.in.ID, now+postponed(now-run.rec.DisconnectedAt)), InFlight: e.Loose,
 		}))
 	}
 	return DisconnectResult{Failed: true}
@@ -133,7 +135,10 @@ func (run *disconnecting) open(ctx context.Context) error {
 	if run.link.Credentials == nil {
 		return fmt.Errorf("client of connection %s is not in the configuration: put it back so that its tokens can be revoked", run.in.ID)
 	}
-	var err error
+	err := run.loadKey(ctx) // a proof that succeeds must be sealed
+	if err != nil {
+		return err
+	}
 	if run.cred, err = run.link.Credentials(ctx); err != nil {
 		return err
 	}
@@ -161,17 +166,17 @@ func (run *disconnecting) revoke(ctx context.Context, s DisconnectState, refresh
 		return res
 	}
 	token, hint := run.access, "access_token"
-	if s.Answer.Verdict == provider.VerdictOK {
+	if s.Fresh {
 		token = s.Answer.AccessToken // the pair that the proof brought
 	}
 	if refreshToken {
 		token, hint = run.refresh, "refresh_token"
-		if s.Answer.Verdict == provider.VerdictOK {
+		if s.Fresh {
 			token = s.Answer.RefreshToken
 		}
 	}
 	if token.IsZero() {
-		return DisconnectResult{Revoke: provider.RevokeDone}
+		return DisconnectResult{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTime)
 	defer cancel()
@@ -181,7 +186,7 @@ func (run *disconnecting) revoke(ctx context.Context, s DisconnectState, refresh
 // prove sends the refresh token once: a refusal is the proof.
 func (run *disconnecting) prove(ctx context.Context, s DisconnectState) DisconnectResult {
 	token := run.refresh
-	if s.Answer.Verdict == provider.VerdictOK {
+	if s.Fresh {
 		token = s.Answer.RefreshToken
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTime)
@@ -189,4 +194,13 @@ func (run *disconnecting) prove(ctx context.Context, s DisconnectState) Disconne
 	return DisconnectResult{Answer: run.Provider.Token(ctx, run.link.Entry, run.cred, provider.Request{
 		Grant: provider.GrantRefreshToken, RefreshToken: token,
 	})}
+}
+
+// keep stores the pair that a proof brought, sealed as the spent pair was.
+func (run *disconnecting) keep(ctx context.Context, s DisconnectState, e DisconnectEffect) DisconnectResult {
+	t, err := run.sealTokens(run.rec.ID, run.rec.TokGen, s.Answer, 0)
+	if err != nil {
+		return run.failed(err)
+	}
+	return run.write(run.Store.Write(ctx, run.in.ID, connection.Proved{Gen: e.Gen, Access: t.Access, Refresh: t.Refresh}))
 }

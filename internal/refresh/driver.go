@@ -2,10 +2,11 @@ package refresh
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/circuit"
@@ -113,9 +114,12 @@ type refreshing struct {
 	in   Input
 	rec  connection.Record // as last seen
 	link Link
+	// Of the connection as read: whose tokens the answer will be.
+	integration, clientID, grant string
 
 	cred  provider.Credentials
 	token secret.Text // the refresh token, opened before the claim
+	old   secret.Text // the access token likewise
 	begun int64       // ms: when the last send began
 	took  time.Duration
 	save  *connection.Save // sealed once, before its first try
@@ -127,7 +131,7 @@ type refreshing struct {
 // not turn an answer into a lost one.
 func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 	if in.Attempt == "" {
-		in.Attempt, in.Jitter = connection.NewRandom(), rand.Float64()
+		in.Attempt, in.Jitter = connection.NewRandom(), jitter()
 	}
 	run := &refreshing{Driver: d, in: in}
 	run.rec.ID = in.ID
@@ -148,6 +152,13 @@ func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 		r = run.perform(use, s, e)
 		r.Now, r.Left = d.ms(), d.left(ctx)
 	}
+}
+
+// jitter is a random number in [0, 1).
+func jitter() float64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return float64(binary.BigEndian.Uint64(b[:])>>11) / (1 << 53)
 }
 
 func (run *refreshing) finish(ctx context.Context, rep Report) {
@@ -179,6 +190,12 @@ func (run *refreshing) perform(ctx context.Context, s State, e Effect) Result {
 			if err := run.seal(s); err != nil {
 				return run.failed(err)
 			}
+		}
+		// The save's own time is over at Until: what is left then is the rescue's.
+		if left := time.Duration(s.Until-run.ms()) * time.Millisecond; !s.Rescued && left < storeTime {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, max(left, storeTime/6))
+			defer cancel()
 		}
 		return run.write(ctx, *run.save)
 	case EffectRescue:
@@ -234,6 +251,7 @@ func (run *refreshing) read(ctx context.Context) Result {
 		return run.failed(err)
 	}
 	run.rec = rec
+	run.integration, run.clientID, run.grant = rec.Integration, rec.ClientID, rec.Grant
 	facts, err := run.facts(ctx)
 	if err != nil {
 		return run.failed(err)
@@ -281,8 +299,8 @@ func (run *refreshing) horizon() int64 {
 // prepare has at hand whatever may fail between the answer and its save: the data
 // key that will seal it, the client secret, the refresh token itself.
 func (run *refreshing) prepare(ctx context.Context) error {
-	if err := run.Keys.Load(ctx, secret.PurposeToken); err != nil {
-		return fmt.Errorf("data key: %w", err)
+	if err := run.loadKey(ctx); err != nil {
+		return err
 	}
 	cred, err := run.link.Credentials(ctx)
 	if err != nil {
@@ -292,9 +310,27 @@ func (run *refreshing) prepare(ctx context.Context) error {
 	if run.rec.Refresh == "" {
 		return nil
 	}
+	if run.rec.Access != "" {
+		run.old, err = run.Keys.Open(ctx, secret.PurposeToken, AccessPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Access))
+		if err != nil {
+			return fmt.Errorf("access token of %s: %w", run.rec.ID, err)
+		}
+	}
 	run.token, err = run.Keys.Open(ctx, secret.PurposeToken, refreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh))
 	if err != nil {
 		return fmt.Errorf("refresh token of %s: %w", run.rec.ID, err)
+	}
+	return nil
+}
+
+// loadKey has the data key of the tokens in memory. A warm one is not asked for again:
+// whoever rotates keys has each process load the new one.
+func (d *Driver) loadKey(ctx context.Context) error {
+	if d.Keys.Ready(secret.PurposeToken) {
+		return nil
+	}
+	if err := d.Keys.Load(ctx, secret.PurposeToken); err != nil {
+		return fmt.Errorf("data key: %w", err)
 	}
 	return nil
 }
@@ -339,24 +375,34 @@ func (run *refreshing) send(ctx context.Context) Result {
 	run.begun = run.ms()
 	a := run.Provider.Token(ctx, run.link.Entry, run.cred, req)
 	run.took = time.Duration(run.ms()-run.begun) * time.Millisecond
-	brake := run.Circuits.Judge(run.link.Client, a.Verdict == provider.VerdictNeedsReauth)
-	return Result{Answer: a, Brake: brake}
+	if run.rec.Status == connection.Connecting {
+		return Result{Answer: a} // a bad import is no sign of a storm
+	}
+	return Result{Answer: a, Brake: run.Circuits.Judge(run.link.Client, a.Verdict == provider.VerdictNeedsReauth)}
 }
 
 // seal makes the save, once, so that every repeat of it is the same.
 func (run *refreshing) seal(s State) error {
 	a, gen := s.Answer, s.Core.Gen+1
+	if a.Verdict != provider.VerdictOK {
+		a.AccessToken = run.old
+	}
 	t, err := run.sealTokens(run.rec.ID, gen, a, run.begun/1000)
 	if err != nil {
 		return err
 	}
-	life := a.ExpiresIn
+	sched, note := run.link.Plan.Partition(run.rec.ID, a.ExpiresIn), connection.OutcomeSaved
+	if a.Verdict != provider.VerdictOK {
+		// Only the refresh token can be used: the old access token is sealed anew.
+		sched, note = s.Save.Sched, connection.OutcomeMalformed
+		t.TokenID, t.TokenType, t.IssuedAt, t.ExpiresAt = run.rec.TokenID, run.rec.TokenType, run.rec.IssuedAt, run.rec.ExpiresAt
+	}
 	run.save = &connection.Save{
 		ID: run.rec.ID, Gen: s.Core.Gen, SaveID: run.in.Attempt, Tokens: t,
 		Rotated: run.rec.Refresh != "" && a.RefreshTokenArrived && !a.RefreshToken.Equal(run.token),
-		Epoch:   run.Epoch, Sched: run.link.Plan.Partition(run.rec.ID, life),
-		Done: s.Core.Status == connection.Connecting, Now: run.ms() / 1000,
-		Journal: run.journal(connection.OutcomeSaved),
+		Epoch:   run.Epoch, Sched: sched, Doubt: s.Save.Doubt, Sent: s.Save.Sent, RetryAt: s.Save.RetryAt, Failures: s.Save.Failures,
+		Done: s.Core.Status == connection.Connecting && a.Verdict == provider.VerdictOK, Now: run.ms() / 1000,
+		Journal: run.journal(note),
 	}
 	return nil
 }
@@ -373,11 +419,13 @@ func (d *Driver) sealTokens(id string, gen int64, a provider.Answer, sent int64)
 	if a.RefreshTokenExpiresIn > 0 {
 		t.RefreshExpiresAt = sent + a.RefreshTokenExpiresIn
 	}
-	at, err := d.Keys.Seal(secret.PurposeToken, AccessPlace(id, gen), a.AccessToken)
-	if err != nil {
-		return t, fmt.Errorf("seal: %w", err)
+	if !a.AccessToken.IsZero() {
+		at, err := d.Keys.Seal(secret.PurposeToken, AccessPlace(id, gen), a.AccessToken)
+		if err != nil {
+			return t, fmt.Errorf("seal: %w", err)
+		}
+		t.Access = item.Bytes(at)
 	}
-	t.Access = item.Bytes(at)
 	if !a.RefreshToken.IsZero() {
 		rt, err := d.Keys.Seal(secret.PurposeToken, refreshPlace(id, gen), a.RefreshToken)
 		if err != nil {
@@ -441,6 +489,16 @@ type rescued struct {
 	RTExpires  int64
 	Epoch      int64
 	Sched      string
+	Doubt      int64
+	Sent       int64
+	RetryAt    int64
+	Failures   int64
+
+	// Whose tokens these are: the connection may be another client's by the time of
+	// the replay, or gone.
+	Integration string
+	ClientID    string
+	Grant       string
 }
 
 func (run *refreshing) rescue(ctx context.Context, kind string) error {
@@ -452,7 +510,8 @@ func (run *refreshing) rescue(ctx context.Context, kind string) error {
 		Kind: kind, ID: w.ID, Gen: w.Gen, SaveID: w.SaveID, Access: []byte(w.Tokens.Access), Refresh: []byte(w.Tokens.Refresh),
 		TokenID: w.Tokens.TokenID, TokenType: w.Tokens.TokenType, Scope: w.Tokens.Scope, ScopeKnown: w.Tokens.ScopeKnown,
 		Rotated: w.Rotated, Done: w.Done, IssuedAt: w.Tokens.IssuedAt, ExpiresAt: w.Tokens.ExpiresAt,
-		RTExpires: w.Tokens.RefreshExpiresAt, Epoch: w.Epoch, Sched: w.Sched,
+		RTExpires: w.Tokens.RefreshExpiresAt, Epoch: w.Epoch, Sched: w.Sched, Doubt: w.Doubt, Sent: w.Sent, RetryAt: w.RetryAt,
+		Failures: w.Failures, Integration: run.integration, ClientID: run.clientID, Grant: run.grant,
 	})
 	if err != nil {
 		return err
@@ -479,6 +538,7 @@ func (d *Driver) Replay(ctx context.Context, id string, payload []byte) (bool, e
 	}
 	res, err := d.Store.Write(ctx, id, connection.Save{
 		ID: w.ID, Gen: w.Gen, SaveID: w.SaveID, Rotated: w.Rotated, Done: w.Done, Epoch: w.Epoch, Sched: w.Sched, Now: d.ms() / 1000,
+		Doubt: w.Doubt, Sent: w.Sent, RetryAt: w.RetryAt, Failures: w.Failures,
 		Tokens: connection.Tokens{
 			Access: item.Bytes(w.Access), Refresh: item.Bytes(w.Refresh), TokenID: w.TokenID, TokenType: w.TokenType,
 			IssuedAt: w.IssuedAt, ExpiresAt: w.ExpiresAt, RefreshExpiresAt: w.RTExpires, Scope: w.Scope, ScopeKnown: w.ScopeKnown,
@@ -494,27 +554,21 @@ func (d *Driver) Replay(ctx context.Context, id string, payload []byte) (bool, e
 		}
 		return true, nil
 	}
-	link, known, err := d.Links(ctx, res.Record.Integration, res.Record.ClientID)
+	link, known, err := d.Links(ctx, w.Integration, w.ClientID)
 	if err != nil {
 		return false, err
 	}
-	perToken := known && profileOf(link.Entry, res.Record.Grant).RevokePerToken
-	if JudgeRefusedSave(w.Gen, w.SaveID, res.Found, res.Record.Core, perToken) == Dropped && res.Found {
+	perToken := known && profileOf(link.Entry, w.Grant).RevokePerToken
+	if JudgeRefusedSave(w.Gen, w.SaveID, res.Found, res.Record.Core, perToken) == Dropped {
 		return d.replayRevoke(ctx, w)
 	}
 	return true, nil
 }
 
-// replayRevoke revokes the sealed tokens of a record whose connection was ended. One
-// whose connection is wholly gone names no client any more and is given up.
+// replayRevoke revokes the sealed tokens of a record whose connection was ended, or is
+// gone.
 func (d *Driver) replayRevoke(ctx context.Context, w rescued) (bool, error) {
-	rec, err := d.Store.Get(ctx, w.ID)
-	if errors.Is(err, connection.ErrNotFound) {
-		return true, nil
-	} else if err != nil {
-		return false, err
-	}
-	link, known, err := d.Links(ctx, rec.Integration, rec.ClientID)
+	link, known, err := d.Links(ctx, w.Integration, w.ClientID)
 	if err != nil {
 		return false, err
 	}
@@ -525,11 +579,12 @@ func (d *Driver) replayRevoke(ctx context.Context, w rescued) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	at, err := d.Keys.Open(ctx, secret.PurposeToken, AccessPlace(w.ID, w.Gen+1), w.Access)
-	if err != nil {
-		return false, err
+	var at, rt secret.Text
+	if len(w.Access) > 0 {
+		if at, err = d.Keys.Open(ctx, secret.PurposeToken, AccessPlace(w.ID, w.Gen+1), w.Access); err != nil {
+			return false, err
+		}
 	}
-	var rt secret.Text
 	if len(w.Refresh) > 0 {
 		if rt, err = d.Keys.Open(ctx, secret.PurposeToken, refreshPlace(w.ID, w.Gen+1), w.Refresh); err != nil {
 			return false, err

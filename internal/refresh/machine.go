@@ -107,19 +107,25 @@ type State struct {
 	Facts   Facts
 	Core    connection.Core // as read, then as claimed
 	Claimed bool
-	// Sent is the earliest moment, s, at which the token in doubt can have been
-	// sent, as far as the item tells; 0 when it tells nothing.
-	Sent int64
 	// Lease is when the claim runs out, ms; 0 without a claim.
 	Lease  int64
 	Sends  int
 	Answer provider.Answer
+	Save   Keeping
 	// Until is when the present save or rescue gives up, ms.
 	Until   int64
 	Tries   int
 	Rescued bool // the rescue was tried: saves go on to the end of the invocation
 	Doubt   bool // this attempt's own sends put the generation in doubt
 	Outcome Outcome
+}
+
+// Keeping is what a save keeps besides the tokens; see connection.Save. Its zero value
+// belongs to an answer that is good in every part.
+type Keeping struct {
+	Doubt, Sent       int64
+	RetryAt, Failures int64
+	Sched             string // of a retry
 }
 
 // Kind is what an effect does.
@@ -167,7 +173,7 @@ type Result struct {
 	Found   bool
 	Core    connection.Core
 	Facts   Facts // of a read
-	// Left is the time that this invocation has left, ms; of EffectPrepare.
+	// Left is the time that this invocation has left, ms.
 	Left   int64
 	Answer provider.Answer // of EffectSend
 	// Brake: so many refusals came at once that they are more likely the provider's
@@ -235,7 +241,7 @@ func (s State) read(r Result) (State, Effect) {
 	}
 	s.Core, s.Facts = r.Core, r.Facts
 	switch {
-	case !s.Core.Refreshable(), s.Core.Refresh == "" && s.Facts.Profile.Grant != provider.GrantClientCredentials:
+	case !s.Core.Refreshable(), s.Core.Refresh == "" && s.Core.Grant != string(provider.GrantClientCredentials):
 		return s.done(NotRefreshed)
 	case s.fresh(now):
 		return s.done(Fresh)
@@ -264,7 +270,9 @@ func (s State) fresh(now int64) bool {
 	}
 	switch s.In.Why {
 	case Slot:
-		return c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
+		// What was put off, or is not yet proved, has no slot of its own until it is
+		// saved: to call it fresh would lose it from the schedule.
+		return c.Status == connection.Active && !schedule.IsRetry(c.Sched) && (c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60)))
 	case Timer:
 		return c.ExpiresAt == 0 || c.ExpiresAt > now+schedule.Margin(life)
 	case Read:
@@ -276,9 +284,10 @@ func (s State) fresh(now int64) bool {
 }
 
 // claims reports whether this connection needs a claim: a refresh token that never
-// changes may be sent by several at once.
+// changes may be sent by several at once. An attempt that stands from a time when the
+// profile was another is taken over, since it would refuse every write but a save.
 func (s State) claims() bool {
-	return s.Facts.Profile.Rotation != provider.RotationNone || s.Core.Rotates
+	return s.Facts.Profile.Rotation != provider.RotationNone || s.Core.Rotates || s.Core.Attempt.ID != ""
 }
 
 // sendsAllowed is how many sends one attempt may make.
@@ -304,14 +313,11 @@ func (s State) prepared(r Result) (State, Effect) {
 		return s.send()
 	}
 	s.Lease = r.Now + s.leaseTime()
-	if s.Core.Attempt.ID != "" {
-		s.Sent = s.Core.Attempt.LeaseUntil - s.leaseTime()/1000
-	}
 	return s.to(stepClaim), Effect{Kind: EffectClaim, Claim: connection.Claim{
 		Gen:     s.Core.Gen,
-		Attempt: connection.Attempt{ID: s.In.Attempt, BaseGen: s.Core.Gen, LeaseUntil: (s.Lease + 999) / 1000},
+		Attempt: connection.Attempt{ID: s.In.Attempt, BaseGen: s.Core.Gen, LeaseUntil: (s.Lease + 999) / 1000, Since: r.Now / 1000},
 		Over:    s.Core.Attempt.ID, // expired, or there is none
-		Epoch:   s.Facts.Epoch,
+		Sent:    s.Core.Attempt.Since,
 		Older:   s.Core.RestoreEpoch < s.Facts.Epoch,
 		Now:     r.Now / 1000,
 	}}
@@ -353,16 +359,14 @@ func (s State) replayDue(now int64) bool {
 
 // inGrace reports whether the provider certainly still takes the token that was sent.
 // The doubt was discovered after the send, so the grace is counted from the earliest
-// moment at which that can have been.
+// moment at which that can have been. A token in doubt since a restore was sent at a
+// time that nobody knows.
 func (s State) inGrace(now int64) bool {
-	if s.Core.RestoreEpoch < s.Facts.Epoch {
-		return false // written before a restore: nobody knows when it was spent
+	sent := s.Core.Attempt.Since
+	if s.doubted() {
+		sent = s.Core.DoubtSent
 	}
-	sent := s.Core.DoubtAt - s.sendsAllowed()*s.Facts.SendTime/1000
-	if s.Sent != 0 {
-		sent = min(sent, s.Sent)
-	}
-	return now < sent+s.Facts.Profile.Grace
+	return sent != 0 && s.Core.RestoreEpoch >= s.Facts.Epoch && now < sent+s.Facts.Profile.Grace
 }
 
 // replayAt is when a token in doubt is tried again where a replay may end the whole
@@ -388,13 +392,15 @@ func (s State) answered(r Result) (State, Effect) {
 	s.Answer = r.Answer
 	switch a := r.Answer; a.Verdict {
 	case provider.VerdictOK:
-		s.Until = r.Now + SaveTime
-		return s.to(stepSave), Effect{Kind: EffectSave}
+		return s.save(r, Keeping{})
 	case provider.VerdictRetry, provider.VerdictMalformed:
 		if a.Verdict == provider.VerdictRetry && !a.ResponseLost {
 			return s.later(r, NotActed)
 		}
-		if s.mayResend(r.Now) {
+		if a.RefreshTokenArrived {
+			return s.saveRefreshToken(r)
+		}
+		if s.mayResend(r) {
 			s.Doubt = true
 			return s.to(stepPause), Effect{Kind: EffectPause, Pause: gracePause}
 		}
@@ -407,11 +413,32 @@ func (s State) answered(r Result) (State, Effect) {
 	return s.later(r, Doubted)
 }
 
+// save stores the answer. An answer that is good but for its refresh token leaves the
+// old one in doubt: it may be spent.
+func (s State) save(r Result, k Keeping) (State, Effect) {
+	s.Until = r.Now + SaveTime
+	if s.Answer.ResponseLost && s.Answer.Verdict == provider.VerdictOK {
+		k.Doubt, k.Sent = r.Now/1000, s.Core.Attempt.Since
+	}
+	s.Save = k
+	return s.to(stepSave), Effect{Kind: EffectSave}
+}
+
+// saveRefreshToken stores what an answer of no use brought all the same: it may be the
+// only refresh token alive. The old access token stays, and the refresh is put off.
+func (s State) saveRefreshToken(r Result) (State, Effect) {
+	at := r.Now/1000 + s.backoff(r.Now/1000)
+	return s.save(r, Keeping{RetryAt: at, Failures: s.Core.Failures + 1, Sched: s.retrySched(at)})
+}
+
 // mayResend reports whether the lost answer may be asked for once more within this
-// attempt: the grace period runs, and the lease has room for a whole send.
-func (s State) mayResend(now int64) bool {
-	return s.Claimed && s.Facts.Profile.LostAnswer == provider.GraceResend && s.Sends < int(s.sendsAllowed()) &&
-		now+gracePause+s.Facts.SendTime+SaveTime+RescueTime+resendSlack < s.Lease
+// attempt: the token is taken in grace or merely rejected, and the lease and this
+// invocation have room for a whole send and what follows it.
+func (s State) mayResend(r Result) bool {
+	p, need := s.Facts.Profile, gracePause+s.Facts.SendTime+SaveTime+RescueTime
+	return s.Claimed && p.LostAnswer == provider.GraceResend && s.Sends < int(s.sendsAllowed()) &&
+		(p.AfterGrace != provider.Wait || s.inGrace((r.Now+gracePause)/1000)) &&
+		r.Now+need+resendSlack < s.Lease && r.Left >= need+Slack
 }
 
 // refused is the provider's word that the grant is gone. Without doubt it is a
@@ -421,7 +448,9 @@ func (s State) refused(r Result) (State, Effect) {
 	now := r.Now / 1000
 	doubt := s.doubted() || s.Doubt
 	switch {
-	case r.Brake && s.Core.Status != connection.Connecting:
+	case (r.Brake || s.Facts.CircuitOpen) && s.Core.Status != connection.Connecting:
+		// A storm, or a probe while the client is refused: such an answer proves
+		// neither that the grant is gone nor that the client is good.
 		return s.to(stepCircuit), Effect{Kind: EffectCircuit}
 	case !doubt && s.Core.Status == connection.Connecting:
 		s.Outcome = ImportRefused
@@ -454,6 +483,12 @@ func (s State) attempt() string {
 func (s State) later(r Result, o Outcome) (State, Effect) {
 	now := r.Now / 1000
 	w := connection.Later{Gen: s.Core.Gen, Attempt: s.attempt(), Failed: o != Refused}
+	if !s.doubted() {
+		w.Sent = s.Core.Attempt.Since
+	}
+	if s.Doubt {
+		w.Doubt = now // an earlier send of this attempt was lost, whatever this one says
+	}
 	note := connection.OutcomeNotActed
 	w.RetryAt = now + s.backoff(now)
 	switch o {
@@ -472,10 +507,6 @@ func (s State) later(r Result, o Outcome) (State, Effect) {
 		w.RetryAt = first + s.Facts.Horizon
 	case Refused:
 		note = connection.OutcomeConfigError
-	case NotActed:
-		if s.Doubt { // an earlier send of this attempt was lost
-			w.Doubt = now
-		}
 	}
 	w.Sched = s.retrySched(w.RetryAt)
 	s.Outcome = o
@@ -517,7 +548,7 @@ func (s State) saved(r Result) (State, Effect) {
 		return s.saveFailed(r)
 	case r.Applied:
 		s.Core = r.Core
-		return s.done(Saved)
+		return s.kept()
 	}
 	o := JudgeRefusedSave(s.Core.Gen, s.In.Attempt, r.Found, r.Core, s.Facts.Profile.RevokePerToken)
 	if r.Found {
@@ -526,7 +557,18 @@ func (s State) saved(r Result) (State, Effect) {
 	if o == Dropped {
 		return s.to(stepRevoke), Effect{Kind: EffectRevoke}
 	}
+	if o == Saved {
+		return s.kept()
+	}
 	return s.done(o)
+}
+
+// kept ends a save that was applied. Without an access token it is no refresh yet.
+func (s State) kept() (State, Effect) {
+	if s.Answer.Verdict != provider.VerdictOK {
+		return s.done(Doubted)
+	}
+	return s.done(Saved)
 }
 
 // JudgeRefusedSave tells what it means that the save of an answer to generation g

@@ -129,6 +129,9 @@ func RetryPartition(id string, at int64) string {
 	return retryPartition((at+59)/60, int64(h.Sum32()%retryShards))
 }
 
+// IsRetry reports whether a partition holds what was put off.
+func IsRetry(partition string) bool { return strings.HasPrefix(partition, "retry#") }
+
 func retryPartition(minute, shard int64) string {
 	return "retry#" + strconv.FormatInt(minute, 10) + "#" + strconv.FormatInt(shard, 10)
 }
@@ -197,9 +200,15 @@ func Retries(minute int64) []string {
 	}
 	out := make([]string, 0, (minute-from+1)*retryShards)
 	for m := from; m <= minute; m++ {
-		for shard := range int64(retryShards) {
-			out = append(out, retryPartition(m, shard))
-		}
+		out = append(out, retryMinute(m)...)
+	}
+	return out
+}
+
+func retryMinute(minute int64) []string {
+	out := make([]string, 0, retryShards)
+	for shard := range int64(retryShards) {
+		out = append(out, retryPartition(minute, shard))
 	}
 	return out
 }
@@ -208,7 +217,8 @@ func Retries(minute int64) []string {
 // (0: none is known), oldest first and each partition once: a gap as long as a
 // period walks each of its phases once, whatever the gap's length.
 func Walk(from, to int64) []string {
-	if from == 0 || to-from > ladder[len(ladder)-1] {
+	known := from != 0
+	if !known || to-from > ladder[len(ladder)-1] {
 		from = to - ladder[len(ladder)-1]
 	}
 	seen := map[string]bool{}
@@ -228,12 +238,15 @@ func Walk(from, to int64) []string {
 			}
 		}
 	}
-	if to-from > 1 {
-		for m := max(from, to-24*60); m < to; m++ {
-			for shard := range int64(retryShards) {
-				add([]string{retryPartition(m, shard)})
-			}
+	// What was put off may stand in any minute of the gap. Its hourly look at a whole
+	// day is made up for when the gap went over the hour.
+	if to-from > 1 && known {
+		for m := from - retryWalk; m < to; m++ {
+			add(retryMinute(m))
 		}
+	}
+	if !known || to/60 != from/60 {
+		add(Retries(to - floorMod(to, 60)))
 	}
 	add(Retries(to))
 	return out

@@ -17,11 +17,12 @@
 //   access_token_ttl_s  600 unless told
 //   refresh_token_ttl_s 86400 unless told
 //   code_ttl_s          60 unless told
+//   rotate              true unless told; false: a refresh token stays as it is
 //   port                0 unless told: any free one
 //
 // What it does: authorization code with PKCE S256, required of every client, and `iss` on
-// the answer; a refresh token with every grant; rotation at every refresh, and a rotated token
-// presented again ends its whole grant; client credentials; revocation, introspection, userinfo,
+// the answer; a refresh token with every grant; rotation at every refresh unless told, and a rotated
+// token presented again ends its whole grant; client credentials; revocation, introspection, userinfo,
 // discovery. Nobody types a password: whoever arrives is logged in as the `login_hint` of the
 // request ("alice" without one) and consents at once, by redirects and cookies alone. The hint
 // "deny" is the person who refuses.
@@ -71,7 +72,7 @@ const configuration = {
   },
   pkce: { required: () => true },
   issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
-  rotateRefreshToken: true,
+  rotateRefreshToken: options.rotate ?? true,
   ttl: {
     AccessToken: options.access_token_ttl_s ?? 600,
     AuthorizationCode: options.code_ttl_s ?? 60,

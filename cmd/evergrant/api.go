@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wire"
+)
+
+// Server says which Evergrant a command speaks to, and how it prints.
+type Server struct {
+	URL     string `default:"${server}" env:"EVERGRANT_URL" help:"Evergrant's address."`
+	KeyFile string `type:"path" placeholder:"FILE" env:"EVERGRANT_KEY_FILE" help:"File with the API key. Else EVERGRANT_API_KEY, else the key of evergrant dev."`
+	JSON    bool   `help:"Print JSON."`
+}
+
+// defaultServer is where evergrant dev and serve listen unless told otherwise.
+const defaultServer = "http://127.0.0.1:8080"
+
+const (
+	// apiTime bounds a call: more than the slowest answer of the server takes.
+	apiTime = 100 * time.Second
+	// maxAnswer bounds what is read of one, in bytes.
+	maxAnswer = 8 << 20
+)
+
+// api is Evergrant's HTTP API as a client sees it.
+type api struct {
+	base   string
+	key    secret.Text
+	client *http.Client
+}
+
+// connect returns the API of the server that the flags and the environment name.
+func (s Server) connect(p *process) (*api, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())) {
+		return nil, usagef("--url must be an https address, or http on this machine")
+	}
+	key, err := s.apiKey(p)
+	if err != nil {
+		return nil, err
+	}
+	return newAPI(strings.TrimSuffix(s.URL, "/"), key), nil
+}
+
+func newAPI(base string, key secret.Text) *api {
+	return &api{base: base, key: key, client: &http.Client{
+		Timeout: apiTime,
+		// The API never redirects; following one would carry the key elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func (s Server) apiKey(p *process) (secret.Text, error) {
+	if s.KeyFile != "" {
+		return readSecretFile(s.KeyFile)
+	}
+	if key := p.getenv("EVERGRANT_API_KEY"); key != "" {
+		return secret.New(strings.TrimSpace(key)), nil
+	}
+	if s.URL == defaultServer {
+		key, err := readSecretFile(filepath.Join(devDataFolder(), devKeyFile))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return key, err
+		}
+	}
+	return secret.Text{}, errors.New("an API key is needed: set EVERGRANT_API_KEY or --key-file (evergrant dev prints its own; evergrant keys new makes one for serve)")
+}
+
+// readSecretFile reads a file that nobody but its owner may read. A wider one is
+// refused and not mended: it may have been read already.
+func readSecretFile(path string) (secret.Text, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return secret.Text{}, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return secret.Text{}, err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return secret.Text{}, fmt.Errorf("%s is open to others than its owner (mode %04o); if nobody else has read it: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxAnswer))
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return secret.New(strings.TrimSpace(string(text))), nil
+}
+
+// apiError is a problem that the server answered with.
+type apiError struct {
+	wire.Problem
+}
+
+func (e apiError) Error() string {
+	s := fmt.Sprintf("%s (%d): %s", e.Code, e.Status, e.Detail)
+	if e.Reason != "" {
+		s += " (reason: " + e.Reason + ")"
+	}
+	if e.MissingScope != "" {
+		s += " (missing: " + e.MissingScope + ")"
+	}
+	if e.Code == "unauthorized" {
+		s += "\nIs the API key that of this server? See EVERGRANT_API_KEY and --key-file."
+	}
+	if e.RequestID != "" {
+		s += "\nrequest id: " + e.RequestID
+	}
+	return s
+}
+
+// call makes one request and decodes its answer into out, unless out is nil. A
+// problem is an apiError.
+func (a *api) call(ctx context.Context, method, path string, in, out any) error {
+	body := []byte(nil)
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+a.key.Reveal())
+	r.Header.Set("User-Agent", "evergrant/"+version())
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.client.Do(r)
+	if err != nil {
+		return a.unreachable(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was read to its end, or is given up
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return a.unreachable(err)
+	}
+	if resp.StatusCode >= 300 {
+		return problemOf(resp, answer)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%s does not answer as Evergrant does: is --url right?", a.base)
+	}
+	return nil
+}
+
+func problemOf(resp *http.Response, answer []byte) error {
+	var e apiError
+	if json.Unmarshal(answer, &e.Problem) != nil || e.Code == "" {
+		return fmt.Errorf("%s answered %d, and not as Evergrant does: is --url right?", resp.Request.URL.Host, resp.StatusCode)
+	}
+	return e
+}
+
+// unreachable tells what came of the connection, without the URL's path and query.
+func (a *api) unreachable(err error) error {
+	if e := new(url.Error); errors.As(err, &e) {
+		err = e.Err
+	}
+	hint := ""
+	if e := new(net.OpError); errors.As(err, &e) && errors.Is(err, syscall.ECONNREFUSED) {
+		hint = "\nIs it running? evergrant dev starts one to try things with; --url names another."
+	}
+	return fmt.Errorf("%s cannot be reached: %w%s", a.base, err, hint)
+}
+
+// connectionPath is the path of a connection in the API. An id that could be no id is
+// refused here, with better words than the server's.
+func connectionPath(id string) (string, error) {
+	if !strings.HasPrefix(id, "conn_") || url.PathEscape(id) != id {
+		return "", usagef("%q is no connection id: those begin with conn_ (evergrant list shows them)", id)
+	}
+	return "/v1/connections/" + id, nil
+}

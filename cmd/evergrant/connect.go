@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wire"
+)
+
+// connectCommand plays the application: it makes a connect session, opens the link,
+// and confirms who came back.
+type connectCommand struct {
+	Server
+	Integration  string            `arg:"" help:"Name of the integration in the configuration."`
+	Owner        string            `short:"o" required:"" help:"Whose connection it is: your application's own id."`
+	ConnectionID string            `name:"connection" placeholder:"ID" help:"Reconnect this connection in place."`
+	Scope        []string          `help:"Scopes to ask for; else those of the integration."`
+	Tag          map[string]string `help:"Tags, NAME=VALUE."`
+	ReturnPort   int               `env:"EVERGRANT_RETURN_PORT" help:"Port of 127.0.0.1 to which the browser comes back. The integration's return_to has to name it; else the code is typed over."`
+	Wait         time.Duration     `default:"15m" help:"How long to wait for the consent."`
+	NoBrowser    bool              `help:"Print the link only."`
+}
+
+// returnPorts are tried where none is told: the first free one that the server
+// admits. evergrant dev admits them all.
+func returnPorts() []int { return []int{8765, 8766, 8767, 8768, 8769} }
+
+// returnPath is where the browser comes back to.
+const returnPath = "/connected"
+
+// Run connects and shows the connection.
+func (c *connectCommand) Run(p *process) error {
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, c.Wait)
+	defer cancel()
+	back, session, err := c.begin(ctx, a)
+	if err != nil {
+		return err
+	}
+	if back != nil {
+		defer func() { _ = back.Close() }() // the process ends
+	}
+	p.sayf("Open this link to connect %s:\n\n  %s\n", clean(c.Integration), clean(session.AuthorizeURL))
+	if !c.NoBrowser && !openBrowser(p, session.AuthorizeURL) {
+		p.sayf("(No browser could be opened here.)")
+	}
+	confirm, err := c.awaitReturn(ctx, p, back, session.ID)
+	if err != nil {
+		return err
+	}
+	var x wire.Connection
+	request := wire.ConfirmRequest{Confirm: confirm.Reveal(), Owner: c.Owner}
+	if err := a.call(ctx, http.MethodPost, "/v1/connect-sessions/"+session.ID+"/confirm", request, &x); err != nil {
+		return err
+	}
+	return c.print(p, x)
+}
+
+// begin makes the session with a return address of ours, and without one where the
+// integration admits none.
+func (c *connectCommand) begin(ctx context.Context, a *api) (net.Listener, wire.NewSession, error) {
+	ports := returnPorts()
+	if c.ReturnPort != 0 {
+		ports = []int{c.ReturnPort}
+	}
+	request := wire.SessionRequest{
+		Integration: c.Integration, Owner: c.Owner, Scopes: c.Scope, ConnectionID: c.ConnectionID, Tags: c.Tag,
+	}
+	var session wire.NewSession
+	var refused apiError
+	for _, port := range ports {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		request.ReturnTo = "http://" + l.Addr().String() + returnPath
+		err = a.call(ctx, http.MethodPost, "/v1/connect-sessions", request, &session)
+		if err == nil {
+			return l, session, nil
+		}
+		_ = l.Close() // nobody has come yet
+		if !errors.As(err, &refused) || refused.Code != "invalid_request" {
+			return nil, session, err
+		}
+		break // it is not the address that is in use, so another port is refused too
+	}
+	request.ReturnTo = ""
+	err := a.call(ctx, http.MethodPost, "/v1/connect-sessions", request, &session)
+	return nil, session, err
+}
+
+// awaitReturn waits for the browser, or for the code that the last page shows.
+func (c *connectCommand) awaitReturn(ctx context.Context, p *process, back net.Listener, session string) (secret.Text, error) {
+	if back == nil {
+		p.sayf("The last page shows a code. Type it here:")
+		return readLine(ctx, p.stdin)
+	}
+	p.sayf("Waiting for the consent …")
+	came := make(chan url.Values, 1)
+	srv := &http.Server{ReadHeaderTimeout: readHeaderTimeout, Handler: returnHandler(session, came)}
+	go func() { _ = srv.Serve(back) }() // ends with the listener
+	defer func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = srv.Shutdown(stop) // the page is sent by now
+	}()
+	select {
+	case q := <-came:
+		if code := q.Get("evergrant_error"); code != "" {
+			return secret.Text{}, fmt.Errorf("not connected: %s", code)
+		}
+		return secret.New(q.Get("evergrant_confirm")), nil
+	case <-ctx.Done():
+		return secret.Text{}, errors.New("nobody came back from the provider")
+	}
+}
+
+// returnHandler takes the one return of this session and leaves all else alone: the
+// port is open to every page in the browser.
+func returnHandler(session string, came chan<- url.Values) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+returnPath, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'")
+		q := r.URL.Query()
+		if !secret.New(q.Get("evergrant_session")).Equal(secret.New(session)) {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, "<!doctype html><html lang=en><meta name=viewport content='width=device-width'><title>Evergrant</title><h1>Back to the terminal</h1><p>You can close this window.")
+		select {
+		case came <- q:
+		default: // a reload
+		}
+	})
+	return mux
+}
+
+func readLine(ctx context.Context, r io.Reader) (secret.Text, error) {
+	type result struct {
+		line string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(r, maxHeaderBytes)).ReadString('\n')
+		read <- result{line, err}
+	}()
+	select {
+	case got := <-read:
+		if line := strings.TrimSpace(got.line); line != "" {
+			return secret.New(line), nil
+		}
+		return secret.Text{}, errors.New("no code was typed")
+	case <-ctx.Done():
+		return secret.Text{}, errors.New("no code was typed in time")
+	}
+}
+
+// openBrowser opens the link as far as it can: with $BROWSER, else with what the
+// system has. It does not wait.
+func openBrowser(p *process, link string) bool {
+	name, args := p.getenv("BROWSER"), []string{link}
+	if name == "" {
+		switch runtime.GOOS {
+		case "darwin":
+			name = "open"
+		case "windows":
+			name, args = "rundll32", []string{"url.dll,FileProtocolHandler", link}
+		default:
+			name = "xdg-open"
+		}
+	}
+	cmd := exec.CommandContext(p.ctx, name, args...)
+	if err := cmd.Start(); err != nil {
+		return false
+	}
+	go func() { _ = cmd.Wait() }() // whatever it comes to, the link stands on the terminal
+	return true
+}

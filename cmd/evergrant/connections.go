@@ -1,0 +1,356 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wire"
+)
+
+// tokenCommand hands out an access token.
+type tokenCommand struct {
+	Server
+	ID     string        `arg:"" help:"The connection, conn_…"`
+	MinTTL time.Duration `name:"min-ttl" default:"60s" help:"How long the token must last; it is refreshed first if it would not."`
+	Need   []string      `placeholder:"SCOPE" help:"Fail unless the token has these scopes."`
+}
+
+// Run prints the token alone, so that it can be put where it is needed.
+func (c *tokenCommand) Run(p *process) error {
+	path, err := connectionPath(c.ID)
+	if err != nil {
+		return err
+	}
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	q := url.Values{"min_ttl_s": {strconv.FormatInt(int64(c.MinTTL/time.Second), 10)}}
+	if len(c.Need) > 0 {
+		q.Set("need", strings.Join(c.Need, " "))
+	}
+	var t wire.Token
+	if err := a.call(p.ctx, http.MethodGet, path+"/token?"+q.Encode(), nil, &t); err != nil {
+		return err
+	}
+	if c.JSON {
+		return p.printJSON(t)
+	}
+	p.printf("%s\n", clean(t.AccessToken))
+	return nil
+}
+
+// listCommand lists connections.
+type listCommand struct {
+	Server
+	Owner       string            `short:"o" help:"Those of one owner."`
+	Integration string            `short:"i" help:"Those of one integration."`
+	Status      string            `enum:"connecting,held,active,needs_reauth,disconnected," default:"" help:"Those in one status: connecting, held, active, needs_reauth, disconnected."`
+	Tag         map[string]string `help:"Those with a tag, NAME=VALUE."`
+}
+
+// Run prints a table of all pages.
+func (c *listCommand) Run(p *process) error {
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	integrations := []string{c.Integration}
+	if c.Owner == "" && c.Integration == "" {
+		if integrations, err = a.integrations(p); err != nil {
+			return err
+		}
+	}
+	all := []wire.Connection{}
+	for _, name := range integrations {
+		some, err := c.list(p, a, name)
+		if err != nil {
+			return err
+		}
+		all = append(all, some...)
+	}
+	if c.JSON {
+		return p.printJSON(all)
+	}
+	if len(all) == 0 {
+		p.sayf("No connections. evergrant connect INTEGRATION --owner OWNER makes one.")
+		return nil
+	}
+	p.table(listRows(all, time.Now()))
+	return nil
+}
+
+func listRows(all []wire.Connection, now time.Time) [][]string {
+	rows := [][]string{{"ID", "INTEGRATION", "OWNER", "STATUS", "GEN", "EXPIRES", "NEXT REFRESH"}}
+	for _, x := range all {
+		rows = append(rows, []string{
+			x.ID, x.Integration, x.Owner, statusOf(x), strconv.FormatInt(x.Generation, 10),
+			relative(x.ExpiresAt, now), relative(x.NextRefreshAt, now),
+		})
+	}
+	return rows
+}
+
+func statusOf(x wire.Connection) string {
+	if x.Reason != nil {
+		return x.Status + " (" + *x.Reason + ")"
+	}
+	return x.Status
+}
+
+func (c *listCommand) list(p *process, a *api, integration string) ([]wire.Connection, error) {
+	q := url.Values{"limit": {"100"}}
+	for name, value := range map[string]string{"owner": c.Owner, "integration": integration, "status": c.Status} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for name, value := range c.Tag {
+		q.Set("tag."+name, value)
+	}
+	var all []wire.Connection
+	for {
+		var page wire.List[wire.Connection]
+		if err := a.call(p.ctx, http.MethodGet, "/v1/connections?"+q.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if page.Next == nil {
+			return all, nil
+		}
+		q.Set("cursor", *page.Next)
+	}
+}
+
+// integrations are the names of those that the key may use.
+func (a *api) integrations(p *process) ([]string, error) {
+	var list wire.List[wire.Integration]
+	if err := a.call(p.ctx, http.MethodGet, "/v1/integrations", nil, &list); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range list.Items {
+		names = append(names, i.Name)
+	}
+	return names, nil
+}
+
+// showCommand shows a connection.
+type showCommand struct {
+	Server
+	ID string `arg:"" help:"The connection, conn_…"`
+}
+
+// Run prints what is known of the connection, and its journal.
+func (c *showCommand) Run(p *process) error {
+	path, err := connectionPath(c.ID)
+	if err != nil {
+		return err
+	}
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	var x wire.Connection
+	if err := a.call(p.ctx, http.MethodGet, path, nil, &x); err != nil {
+		return err
+	}
+	return c.print(p, x)
+}
+
+// print shows a connection, as every command does that changed one.
+func (s Server) print(p *process, x wire.Connection) error {
+	if s.JSON {
+		return p.printJSON(x)
+	}
+	now := time.Now()
+	account := ""
+	if x.Account != nil {
+		account = strings.TrimSpace(text(x.Account.Name) + " (" + x.Account.ID + ")")
+	}
+	rows := [][]string{
+		{"id", x.ID},
+		{"integration", x.Integration + " at " + x.Provider + ", client " + x.Client},
+		{"owner", x.Owner},
+		{"account", account},
+		{"status", statusOf(x)},
+		{"generation", strconv.FormatInt(x.Generation, 10)},
+		{"scope", x.GrantedScope},
+		{"missing scope", x.MissingScope},
+		{"expires", relative(x.ExpiresAt, now)},
+		{"next refresh", relative(x.NextRefreshAt, now)},
+		{"created", relative(&x.CreatedAt, now)},
+		{"changed", relative(&x.UpdatedAt, now)},
+		{"redirect URI", x.RedirectURI},
+	}
+	rows = append(rows, sortedFacts("tag ", x.Tags)...)
+	rows = append(rows, sortedFacts("field ", x.Fields)...)
+	p.facts(rows)
+	if len(x.Journal) > 0 {
+		p.printf("\n")
+		p.table(journalRows(x.Journal, now))
+	}
+	return nil
+}
+
+func journalRows(journal []wire.Entry, now time.Time) [][]string {
+	rows := [][]string{{"WHEN", "OUTCOME", "GEN", "PROVIDER TOOK"}}
+	for _, e := range journal {
+		rows = append(rows, []string{
+			relative(&e.At, now), e.Outcome, strconv.FormatInt(e.Generation, 10), fmt.Sprintf("%d ms", e.TookMS),
+		})
+	}
+	return rows
+}
+
+func sortedFacts(prefix string, m map[string]string) [][]string {
+	var rows [][]string
+	for name, value := range m {
+		rows = append(rows, []string{prefix + name, value})
+	}
+	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+	return rows
+}
+
+// refreshCommand refreshes a connection.
+type refreshCommand struct {
+	Server
+	ID string `arg:"" help:"The connection, conn_…"`
+}
+
+// Run refreshes the token that is stored now, and shows what became of it.
+func (c *refreshCommand) Run(p *process) error {
+	path, err := connectionPath(c.ID)
+	if err != nil {
+		return err
+	}
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	var before, after wire.Connection
+	if err := a.call(p.ctx, http.MethodGet, path, nil, &before); err != nil {
+		return err
+	}
+	request := wire.RefreshRequest{IfGeneration: before.Generation}
+	if err := a.call(p.ctx, http.MethodPost, path+"/refresh", request, nil); err != nil {
+		return err
+	}
+	if err := a.call(p.ctx, http.MethodGet, path, nil, &after); err != nil {
+		return err
+	}
+	if !c.JSON {
+		p.printf("refreshed: generation %d, expires %s\n", after.Generation, relative(after.ExpiresAt, time.Now()))
+		return nil
+	}
+	return c.print(p, after)
+}
+
+// disconnectCommand ends a connection.
+type disconnectCommand struct {
+	Server
+	ID string `arg:"" help:"The connection, conn_…"`
+}
+
+// Run disconnects and prints the receipt.
+func (c *disconnectCommand) Run(p *process) error {
+	path, err := connectionPath(c.ID)
+	if err != nil {
+		return err
+	}
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	var r wire.Receipt
+	if err := a.call(p.ctx, http.MethodDelete, path, nil, &r); err != nil {
+		return err
+	}
+	if c.JSON {
+		return p.printJSON(r)
+	}
+	p.facts([][]string{
+		{"disconnected", relative(&r.DisconnectedAt, time.Now())},
+		{"revoked", r.Revoked + revokedMeans(r.Revoked)},
+		{"proof", r.Proof},
+	})
+	if r.InFlight {
+		p.printf("A refresh was under way: a token of it may live on until it expires.\n")
+	}
+	return nil
+}
+
+func revokedMeans(revoked string) string {
+	switch revoked {
+	case "unsupported":
+		return " (the provider has no way to revoke; the tokens are erased here)"
+	case "pending":
+		return " (the provider has not answered yet; it is tried until it has)"
+	}
+	return ""
+}
+
+// importCommand brings a connection in.
+type importCommand struct {
+	Server
+	Integration       string            `arg:"" help:"Name of the integration in the configuration."`
+	Owner             string            `short:"o" required:"" help:"Whose connection it is: your application's own id."`
+	ClientCredentials bool              `help:"There is no user: use the client's own credentials."`
+	TokenFile         string            `type:"path" placeholder:"FILE" help:"File with the refresh token; else it is read from stdin, so that it stands in no process list."`
+	Client            string            `help:"Name of the client that got the token, if it is not the current one."`
+	Scope             string            `help:"What the token was granted."`
+	ExternalID        string            `help:"Your id of this import: the same one again imports nothing anew."`
+	Hold              bool              `help:"Store it and do not refresh it yet: another broker still does."`
+	Tag               map[string]string `help:"Tags, NAME=VALUE."`
+}
+
+// Run imports and shows the connection.
+func (c *importCommand) Run(p *process) error {
+	a, err := c.connect(p)
+	if err != nil {
+		return err
+	}
+	in := wire.ImportRequest{
+		Integration: c.Integration, Owner: c.Owner, Client: c.Client, Scope: c.Scope, ExternalID: c.ExternalID, Hold: c.Hold, Tags: c.Tag,
+	}
+	if c.ClientCredentials {
+		in.GrantType = wire.ClientCredentials
+	} else {
+		token, err := c.refreshToken(p)
+		if err != nil {
+			return err
+		}
+		in.RefreshToken = token.Reveal()
+	}
+	var x wire.Connection
+	if err := a.call(p.ctx, http.MethodPost, "/v1/connections", in, &x); err != nil {
+		return err
+	}
+	if x.Status == "connecting" {
+		p.sayf("Stored. The provider has not answered yet; it is tried again.")
+	}
+	return c.print(p, x)
+}
+
+func (c *importCommand) refreshToken(p *process) (secret.Text, error) {
+	if c.TokenFile != "" {
+		return readSecretFile(c.TokenFile)
+	}
+	p.sayf("Refresh token (one line on stdin):")
+	line, err := bufio.NewReader(io.LimitReader(p.stdin, maxAnswer)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return secret.Text{}, fmt.Errorf("refresh token: %w", err)
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return secret.Text{}, usagef("a refresh token is needed on stdin, or in a file named by --token-file")
+	}
+	return secret.New(line), nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/simprovider"
+)
+
+// devCommand runs everything on loopback.
+type devCommand struct {
+	Listen string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Loopback address to listen on. The simulated providers take the next port."`
+	Data   string `short:"d" type:"path" default:"${dev_data}" env:"EVERGRANT_DEV_DATA" help:"Folder of the store and the API key."`
+	SimTTL int64  `name:"sim-ttl" default:"120" help:"Life of the simulated providers' access tokens, in seconds."`
+	LogLevel
+}
+
+// devKeyFile holds the API key of dev, in its data folder.
+const devKeyFile = "api_key"
+
+// minSimTTL: no token with less than 5 s left is handed out, so one that lives hardly
+// longer is never any use.
+const minSimTTL = 8
+
+// devDataFolder is where dev keeps its data unless told otherwise.
+func devDataFolder() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir() // no home: a service user, or a container
+	}
+	return filepath.Join(cache, "evergrant", "dev")
+}
+
+// Run serves the broker, its page and the simulators until the process is told to end.
+func (c *devCommand) Run(p *process) error {
+	if c.SimTTL < minSimTTL || c.SimTTL > 1<<30 {
+		return usagef("--sim-ttl must be %d or more: no token with less than 5 s left is handed out", minSimTTL)
+	}
+	main, second, err := c.listen()
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = main.Close(), second.Close() }() // closed by the servers, but for a failed start
+	origin, simOrigin := "http://"+main.Addr().String(), "http://"+second.Addr().String()
+	sims := simprovider.New(simprovider.Config{BaseURL: simOrigin, TokenTTL: secondsOf(c.SimTTL), FreeAgentModern: true})
+	key, err := devKey(c.Data)
+	if err != nil {
+		return err
+	}
+	settings, err := devSettings(sims, origin, key)
+	if err != nil {
+		return err
+	}
+	n, err := openNode(nodeConfig{
+		Settings: settings, Data: c.Data, Now: time.Now, Log: c.logger(p.stderr), Secrets: config.FileResolver(p.getenv, os.ReadFile),
+	})
+	if err != nil {
+		return err
+	}
+	s := servers{ctx: p.ctx}
+	s.add(second, sims)
+	s.add(main, devHandler(n, sims, origin, key))
+	p.printf("data:      %s\nproviders: %s/sim/{%s}/\napi key:   %s\n", c.Data, simOrigin, "askfred,freeagent,whenfresh,redbooth,fflogs", key.Reveal())
+	p.printf("ready: %s\n", origin)
+	return errors.Join(s.wait(n), n.close())
+}
+
+func devSettings(sims *simprovider.Server, origin string, key secret.Text) (*config.Config, error) {
+	if err := register(sims, origin); err != nil {
+		return nil, err
+	}
+	returnTo := []string{origin + "/app/*"}
+	for _, port := range returnPorts() {
+		returnTo = append(returnTo, fmt.Sprintf("http://127.0.0.1:%d%s", port, returnPath))
+	}
+	return simulatedSettings(sims, origin, config.HashAPIKey(key), returnTo)
+}
+
+// listen takes the port and the one after it, or any other for the simulators. The
+// simulators protect nothing, so neither may be reached from elsewhere.
+func (c *devCommand) listen() (main, second net.Listener, err error) {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return nil, nil, usagef("--listen: %v", err)
+	}
+	if !isLoopback(host) {
+		return nil, nil, usagef("dev listens on this machine only, such as 127.0.0.1:8080: its simulated providers protect nothing. Use serve for more")
+	}
+	if host == "localhost" {
+		host = "127.0.0.1" // the name that browsers and cookies are held to
+	}
+	if main, err = net.Listen("tcp", net.JoinHostPort(host, port)); err != nil {
+		return nil, nil, listenError(err)
+	}
+	next := strconv.Itoa(main.Addr().(*net.TCPAddr).Port + 1)
+	if second, err = net.Listen("tcp", net.JoinHostPort(host, next)); err != nil {
+		second, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(listenError(err), main.Close())
+	}
+	return main, second, nil
+}
+
+// devKey reads the API key of the data folder, or makes one.
+func devKey(data string) (secret.Text, error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return secret.Text{}, fmt.Errorf("data folder: %w", err)
+	}
+	path := filepath.Join(data, devKeyFile)
+	key, err := readSecretFile(path)
+	if err == nil && key.IsZero() {
+		err = fmt.Errorf("%s is empty: delete it, and a new key is made", path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	key, _ = config.NewAPIKey()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("API key: %w", err)
+	}
+	_, err = f.WriteString(key.Reveal() + "\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return secret.Text{}, fmt.Errorf("API key: %w", err)
+	}
+	return key, nil
+}
+
+// devHandler is the broker with the page of dev on all paths that are not its own.
+func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Text) http.Handler {
+	return n.handler
+}
+

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/boltstore"
+	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/keyfile"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/refresh"
+	"github.com/evergrant/evergrant/internal/rescue"
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+// The files of a data folder.
+const (
+	storeFile  = "evergrant.db"
+	keyFile    = "key"
+	rescueFile = "rescue.log"
+	epochFile  = "restore_epoch"
+)
+
+// rescueSize is the room of the rescue log in bytes: some thousand records of a
+// kilobyte or two, more than one outage of the disk brings together.
+const rescueSize = 4 << 20
+
+// nodeConfig is what a node is made of. All fields are required but those that say
+// otherwise.
+type nodeConfig struct {
+	Settings *config.Config // PublicURL is set
+	Data     string         // the folder; made where it is absent
+	// WrappingKey is the key of EVERGRANT_KEY; empty: the one in the data folder.
+	WrappingKey secret.Text
+	Secrets     config.Resolver
+	Now         func() time.Time
+	Log         *slog.Logger
+	// Pause waits between the tries of a save; nil: a timer. For a clock that is set.
+	Pause func(ctx context.Context, d time.Duration) error
+}
+
+// node is the whole broker in one process: store, keys, rescue log, and the handlers
+// over them.
+type node struct {
+	nodeConfig
+	db      *boltstore.DB
+	rescue  *rescue.Log
+	secrets *config.Secrets
+	broker  *broker.Broker
+	handler http.Handler
+}
+
+// openNode opens a data folder. Whatever could later stop a save is opened first: a
+// node without a rescue log would send refresh tokens whose answers it may lose.
+func openNode(c nodeConfig) (*node, error) {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	epoch, err := readEpoch(filepath.Join(c.Data, epochFile))
+	if err != nil {
+		return nil, err
+	}
+	wrapper, err := openKey(c)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{nodeConfig: c, secrets: config.NewSecrets(c.Secrets, c.Now)}
+	// The store comes before the rescue log: its lock keeps a second process out.
+	if n.db, err = boltstore.Open(filepath.Join(c.Data, storeFile), boltstore.Options{}); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if n.rescue, err = rescue.Open(filepath.Join(c.Data, rescueFile), rescueSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w; without it nothing may be refreshed, since an answer that the store does not take would be lost: make room for %d MiB in %s",
+			err, rescueSize>>20, c.Data), n.db.Close())
+	}
+	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
+	n.broker = broker.New(broker.Config{
+		Settings: c.Settings, Secrets: n.secrets, Store: store, Rescue: n.rescue, Now: c.Now, Log: c.Log, Pause: c.Pause,
+		Keys:     secret.NewKeyring(c.Settings.Deployment, wrapper, store),
+		Provider: newProviderClient(c.Settings, c.Now),
+		Timers:   true, Horizon: refresh.HorizonLocal, Epoch: epoch,
+	})
+	n.handler = httpapi.New(httpapi.Config{
+		Broker: n.broker, Keys: c.Settings, Log: c.Log, Now: c.Now, Version: version(), Catalog: config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs},
+	})
+	return n, nil
+}
+
+// close lets go of the files. Nothing may be using the node any more.
+func (n *node) close() error { return errors.Join(n.rescue.Close(), n.db.Close()) }
+
+func openKey(c nodeConfig) (*keyfile.Wrapper, error) {
+	if !c.WrappingKey.IsZero() {
+		w, err := keyfile.FromText(c.WrappingKey, c.Settings.Deployment)
+		if err != nil {
+			return nil, fmt.Errorf("EVERGRANT_KEY: %w", err)
+		}
+		return w, nil
+	}
+	w, err := keyfile.Open(filepath.Join(c.Data, keyFile), c.Settings.Deployment)
+	if err != nil {
+		return nil, fmt.Errorf("wrapping key: %w", err)
+	}
+	return w, nil
+}
+
+// readEpoch reads the restore epoch, which an operator raises when the store was
+// restored from a backup: its tokens may be spent, and are doubted once.
+func readEpoch(path string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("restore epoch: %w", err)
+	}
+	epoch, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || epoch < 0 {
+		return 0, fmt.Errorf("restore epoch: %s must hold one whole number", path)
+	}
+	return epoch, nil
+}
+
+// catalog is every entry of the catalogue. One that cannot be read is left out: a
+// test of the catalogue reads them all.
+func catalog() []provider.Entry {
+	var all []provider.Entry
+	for _, id := range provider.IDs() {
+		if e, err := provider.Lookup(id); err == nil {
+			all = append(all, e)
+		}
+	}
+	return all
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/config/yamlfile"
+	"github.com/evergrant/evergrant/internal/provider"
+)
+
+// configCommand is what can be done with a configuration offline.
+type configCommand struct {
+	Check checkCommand `cmd:"" help:"Check a configuration: every mistake with its line and column, and what to register at the providers."`
+	Build buildCommand `cmd:"" help:"Compile a configuration to the JSON that is packaged with the functions."`
+}
+
+type checkCommand struct {
+	File string `arg:"" optional:"" type:"path" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
+	JSON bool   `help:"Print JSON."`
+}
+
+// checked is what a check found, as JSON.
+type checked struct {
+	OK           bool                 `json:"ok"`
+	Mistakes     []checkedMistake     `json:"mistakes"`
+	Warnings     []string             `json:"warnings"`
+	Integrations []checkedIntegration `json:"integrations"`
+}
+
+type checkedMistake struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Path   string `json:"path"`
+	Text   string `json:"text"`
+}
+
+type checkedIntegration struct {
+	Name        string `json:"name"`
+	Provider    string `json:"provider"`
+	RedirectURI string `json:"redirect_uri"`
+}
+
+// Run checks the file.
+func (c *checkCommand) Run(p *process) error {
+	settings, err := yamlfile.Load(c.File)
+	var mistakes config.Mistakes
+	switch {
+	case errors.As(err, &mistakes):
+		return c.mistakes(p, mistakes)
+	case err != nil:
+		return err
+	}
+	found := checked{OK: true, Mistakes: []checkedMistake{}, Warnings: slices.Concat([]string{}, settings.Warnings())}
+	for _, i := range settings.Integrations {
+		x := checkedIntegration{Name: i.Name, Provider: i.Provider}
+		if slices.Contains(i.Entry.GrantTypesSupported, string(provider.GrantAuthorizationCode)) || i.Entry.AuthorizationEndpoint != "" {
+			x.RedirectURI = i.RedirectURI(settings.PublicURL)
+		}
+		found.Integrations = append(found.Integrations, x)
+	}
+	if c.JSON {
+		return p.printJSON(found)
+	}
+	c.print(p, settings, found)
+	return nil
+}
+
+func (c *checkCommand) print(p *process, settings *config.Config, found checked) {
+	rows := [][]string{{"INTEGRATION", "PROVIDER", "REDIRECT URI TO REGISTER"}}
+	for _, i := range found.Integrations {
+		uri := i.RedirectURI
+		if settings.PublicURL == "" && uri != "" {
+			uri = "<public_url>" + uri
+		}
+		rows = append(rows, []string{i.Name, i.Provider, orDash(uri)})
+	}
+	p.table(rows)
+	p.warn(found.Warnings)
+	p.printf("\n%s is good: %d integrations, %d API keys.\n", clean(c.File), len(settings.Integrations), len(settings.APIKeys))
+}
+
+func (p *process) warn(texts []string) {
+	for _, text := range texts {
+		p.sayf("warning: %s", clean(text))
+	}
+}
+
+func (c *checkCommand) mistakes(p *process, mistakes config.Mistakes) error {
+	if !c.JSON {
+		p.sayf("%s\n%d mistakes.", cleanLines(mistakes.Error()), len(mistakes))
+		return errReported
+	}
+	found := checked{Warnings: []string{}, Integrations: []checkedIntegration{}}
+	for _, m := range mistakes {
+		found.Mistakes = append(found.Mistakes, checkedMistake{m.File, m.Line, m.Column, m.Path, m.Text})
+	}
+	return errors.Join(p.printJSON(found), errReported)
+}
+
+type buildCommand struct {
+	File string `arg:"" optional:"" type:"path" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
+	Out  string `short:"o" type:"path" placeholder:"FILE" help:"File to write; else stdout."`
+}
+
+// Run compiles the file.
+func (c *buildCommand) Run(p *process) error {
+	settings, err := yamlfile.Load(c.File)
+	if err != nil {
+		return err
+	}
+	compiled, err := settings.Compile()
+	if err != nil {
+		return err
+	}
+	p.warn(append(settings.Warnings(), settings.BuildWarnings()...))
+	if c.Out == "" {
+		p.printf("%s\n", compiled)
+		return nil
+	}
+	return os.WriteFile(c.Out, append(compiled, '\n'), 0o644)
+}
+
+// keysCommand is about API keys.
+type keysCommand struct {
+	New newKeyCommand `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
+}
+
+type newKeyCommand struct {
+	Name  string   `arg:"" optional:"" default:"backend" help:"Name of the key in the configuration and the logs."`
+	Allow []string `default:"connect,token,manage" enum:"connect,token,manage,admin" help:"What it may do: connect, token, manage, admin."`
+	JSON  bool     `help:"Print JSON."`
+}
+
+// Run prints a new key and the line for the configuration.
+func (c *newKeyCommand) Run(p *process) error {
+	key, hash := config.NewAPIKey()
+	if c.JSON {
+		return p.printJSON(struct {
+			Name string `json:"name"`
+			Key  string `json:"key"`
+			Hash string `json:"hash"`
+		}{c.Name, key.Reveal(), hash})
+	}
+	p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", key.Reveal())
+	p.printf("api_keys:\n  - {name: %s, hash: %q, allow: [%s], integrations: [\"*\"], owners: [\"*\"]}\n", clean(c.Name), hash, strings.Join(c.Allow, ", "))
+	return nil
+}
+
+// providersCommand shows the catalogue. It is that of this binary: no server is asked.
+type providersCommand struct {
+	ID   string `arg:"" optional:"" help:"One provider; else all of them."`
+	JSON bool   `help:"Print JSON."`
+}
+
+// Run prints the catalogue or one entry of it.
+func (c *providersCommand) Run(p *process) error {
+	if c.ID != "" {
+		return c.one(p)
+	}
+	all := catalog()
+	if c.JSON {
+		return p.printJSON(all)
+	}
+	rows := [][]string{{"ID", "NAME", "GRANTS", "CLIENT AUTHENTICATION", "REFRESH TOKENS", "REVOCATION"}}
+	for _, e := range all {
+		rows = append(rows, []string{
+			e.ID, e.Name, strings.Join(e.GrantTypesSupported, " "), e.TokenEndpointAuthMethod, rotation(e), yesNo(e.RevocationEndpoint != ""),
+		})
+	}
+	p.table(rows)
+	return nil
+}
+
+func rotation(e provider.Entry) string {
+	switch e.Refresh.Rotation {
+	case "always":
+		return "rotate"
+	case "none":
+		return "stay"
+	case "sometimes":
+		return "may rotate"
+	default:
+		return "unknown"
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (c *providersCommand) one(p *process) error {
+	e, err := provider.Lookup(c.ID)
+	if errors.Is(err, provider.ErrUnknownProvider) {
+		return fmt.Errorf("the catalogue has no %q; it has %s. A provider that it lacks stands in the configuration itself, as a mapping under provider:", c.ID, strings.Join(provider.IDs(), ", "))
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return p.printJSON(e)
+	}
+	profile := e.Profile(provider.GrantRefreshToken)
+	p.facts([][]string{
+		{"id", e.ID},
+		{"name", e.Name},
+		{"docs", e.Docs},
+		{"grants", strings.Join(e.GrantTypesSupported, ", ")},
+		{"authorization endpoint", e.AuthorizationEndpoint},
+		{"token endpoint", e.TokenEndpoint},
+		{"revocation endpoint", orDash(e.RevocationEndpoint)},
+		{"discovery", e.DiscoveryURL},
+		{"client authentication", e.TokenEndpointAuthMethod},
+		{"PKCE", e.PKCE},
+		{"access tokens live", lifeOf(e)},
+		{"refresh tokens", rotation(e)},
+		{"old access token at a refresh", map[bool]string{true: "may die", false: "lives on"}[profile.OldAccessDies]},
+		{"after a lost answer", lostAnswerMeans(profile)},
+	})
+	for _, note := range e.Notes {
+		p.printf("\n- %s", clean(note))
+	}
+	if len(e.Notes) > 0 {
+		p.printf("\n")
+	}
+	return nil
+}
+
+func lifeOf(e provider.Entry) string {
+	if e.AccessTokenTTL == 0 {
+		return "as the answer says"
+	}
+	return span(secondsOf(e.AccessTokenTTL)) + " unless the answer says otherwise"
+}
+
+func lostAnswerMeans(p provider.Profile) string {
+	switch p.LostAnswer {
+	case provider.SendNow:
+		return "the old refresh token is sent again"
+	case provider.GraceResend:
+		return fmt.Sprintf("the old refresh token is sent again within %d s", p.Grace)
+	default:
+		return "wait until the access token is nearly over: a second use may end the grant"
+	}
+}

@@ -1,0 +1,163 @@
+// Package refresh provides the function that the schedule and the queues wake.
+package refresh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/evergrant/evergrant/internal/app"
+	"github.com/evergrant/evergrant/internal/awssecrets"
+	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/sqsqueue"
+)
+
+// Handler takes the function's three kinds of event: the schedule's tick, and batches
+// of either queue.
+type Handler struct {
+	parts  app.Parts
+	broker *broker.Broker
+	notYet error // why the function cannot work, nil where it can
+}
+
+// FromEnvironment is the handler with parts from the environment. Where these are not
+// complete, every invocation fails by what is missing: that is what alarms watch.
+func FromEnvironment() *Handler {
+	parts, err := app.FromEnvironment(app.NewLog())
+	if err != nil {
+		return &Handler{notYet: fmt.Errorf("not set up: %w", err)}
+	}
+	return New(parts)
+}
+
+// New returns the handler made of the parts.
+func New(p app.Parts) *Handler {
+	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
+	rescue := sqsqueue.NewRescue(sqs.NewFromConfig(p.AWS(app.SQS)), p.Env.RescueQueue)
+	return &Handler{parts: p, broker: p.Broker(secrets, rescue, false)}
+}
+
+// event is any of the events; which one shows by what it has.
+type event struct {
+	Tick    string   `json:"tick"` // RFC 3339: the minute that the schedule means
+	Records []record `json:"Records"`
+}
+
+// record is one message of a queue, as Lambda hands it over.
+type record struct {
+	MessageID  string `json:"messageId"`
+	Body       string `json:"body"`
+	Source     string `json:"eventSourceARN"`
+	Attributes struct {
+		SentTimestamp string `json:"SentTimestamp"` // unix ms
+	} `json:"attributes"`
+}
+
+// Invoke implements the Lambda runtime's Handler.
+func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	if h.notYet != nil {
+		return nil, h.notYet
+	}
+	var e event
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return nil, errors.New("the event is not of a known form")
+	}
+	switch {
+	case e.Tick != "" && e.Records == nil:
+		return []byte("null"), h.tick(ctx, e.Tick)
+	case e.Tick == "" && len(e.Records) > 0:
+		return h.batch(ctx, e.Records)
+	}
+	return nil, errors.New(`the event is neither {"tick": …} nor a batch of a queue`)
+}
+
+func (h *Handler) tick(ctx context.Context, scheduled string) error {
+	at, err := time.Parse(time.RFC3339, scheduled)
+	if err != nil {
+		return errors.New("the tick's time is not RFC 3339")
+	}
+	rep, err := h.broker.Tick(ctx, at.Unix()/60)
+	h.parts.Log.InfoContext(ctx, "tick", "minute", rep.Minute, "outcomes", rep.Outcomes, "todo", rep.Todo, "whole", rep.Whole)
+	if err != nil {
+		return fmt.Errorf("tick of %s: %w", scheduled, err)
+	}
+	return nil
+}
+
+// batchAnswer tells Lambda which messages to deliver again; it deletes the others.
+type batchAnswer struct {
+	Failures []failure `json:"batchItemFailures"`
+}
+
+type failure struct {
+	ID string `json:"itemIdentifier"`
+}
+
+// batch handles each message by itself, so that one that cannot be done holds up no
+// other.
+func (h *Handler) batch(ctx context.Context, records []record) ([]byte, error) {
+	answer := batchAnswer{Failures: []failure{}}
+	for _, r := range records {
+		if err := h.message(ctx, r); err != nil {
+			h.parts.Log.WarnContext(ctx, "message", "queue", queueName(r.Source), "message_id", r.MessageID, "error", err.Error())
+			answer.Failures = append(answer.Failures, failure{r.MessageID})
+		}
+	}
+	return json.Marshal(answer)
+}
+
+// errKept says that a rescue record must stay in its queue.
+var errKept = errors.New("not stored yet; the queue delivers it again")
+
+func (h *Handler) message(ctx context.Context, r record) error {
+	switch queueName(r.Source) {
+	case queueOf(h.parts.Env.ChunkQueue):
+		ids, err := sqsqueue.ParseChunk(r.Body)
+		if err != nil {
+			return err
+		}
+		return h.broker.RefreshAll(ctx, ids, h.minute(r))
+	case queueOf(h.parts.Env.RescueQueue):
+		id, payload, err := sqsqueue.ParseRescue(r.Body)
+		if err != nil {
+			return err
+		}
+		done, err := h.broker.ReplayRescue(ctx, id, payload)
+		if err == nil && !done {
+			err = errKept
+		}
+		return err
+	}
+	return errors.New("the message comes from another queue than ours")
+}
+
+// minute is when the chunk was sent, in unix minutes: the tick that sent it was that
+// minute's. However late the message comes, it is the slot of then that it means.
+func (h *Handler) minute(r record) int64 {
+	if ms, err := strconv.ParseInt(r.Attributes.SentTimestamp, 10, 64); err == nil {
+		return ms / 60_000
+	}
+	return h.parts.Now().Unix() / 60
+}
+
+// queueName is the last part of a queue's ARN.
+func queueName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+
+// queueOf is the name of the queue with that URL, which is the last part of its path.
+func queueOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return path.Base(u.Path)
+}

@@ -1,0 +1,205 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/evergrant/evergrant/internal/httpapi"
+)
+
+// serve sends a request past net/http's server, for spellings that its client
+// would mend.
+func serve(t *testing.T, h http.Handler, method, target string, change func(*http.Request)) got {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+	if change != nil {
+		change(r)
+	}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	g := got{rec.Code, rec.Header(), rec.Body.String()}
+	checkHeaders(t, g)
+	return g
+}
+
+func TestUnknownPaths(t *testing.T) {
+	w := newWorld(t)
+	h := httpapi.New(w.cfg)
+	for _, path := range []string{
+		"/", "/v1", "/v1/", "/v2/connections", "/v1/connections/", "/V1/connections", "/favicon.ico", "//v1/connections",
+		"/v1//connections", "/v1/./connections", "/v1/x/../connections", "/v1/connections/%2e%2e", "/v1%2Fconnections",
+		"/v1/connections/a%2Fb", "/v1/connections/conn_a%00", "/v1/connections/conn_ä", "/authorize/", "/authorize/a/b",
+		"/authorize/free%61gent", "/callback/freeagent/", "/v1/connections;x=1", "/v1/admin", "/v1/admin/x",
+	} {
+		serve(t, h, "GET", path, nil).want(t, 404, `"type":"/problems/not_found"`)
+	}
+	for _, path := range []string{"/authorize/FreeAgent", "/authorize/nothing", "/callback/nothing?state=x&code=y"} {
+		g := serve(t, h, "GET", path, nil)
+		if g.status < 400 || g.header.Get("Location") != "" || !strings.Contains(g.body, "<h1>") {
+			t.Errorf("%s: %d %s", path, g.status, g.body)
+		}
+	}
+}
+
+func TestMethods(t *testing.T) {
+	w := newWorld(t)
+	h := httpapi.New(w.cfg)
+	for _, c := range []struct{ method, path, allow string }{
+		{"PUT", "/v1/connections/conn_a", "DELETE, GET, HEAD, PATCH"},
+		{"GET", "/v1/connections/conn_a/refresh", "POST"},
+		{"POST", "/authorize/freeagent", "GET, HEAD"},
+		{"POST", "/callback/freeagent", "GET"},
+		{"HEAD", "/callback/freeagent", "GET"},
+		{"TRACE", "/healthz", "GET, HEAD"},
+		{"OPTIONS", "/healthz", "GET, HEAD"},
+	} {
+		g := serve(t, h, c.method, c.path, nil)
+		if g.want(t, 405, "method_not_allowed"); g.header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: Allow is %q", c.method, c.path, g.header.Get("Allow"))
+		}
+	}
+	serve(t, h, "POST", "/v1/connections/conn_a", func(r *http.Request) { r.Header.Set("X-Http-Method-Override", "DELETE") }).want(t, 405, "")
+	if g := w.call("all", "HEAD", "/v1/integrations", ""); g.status != 200 || g.body != "" || g.header.Get("Content-Type") != "application/json" {
+		t.Errorf("HEAD: %d %q", g.status, g.body)
+	}
+}
+
+func TestPreflightIsRefused(t *testing.T) {
+	w := newWorld(t)
+	h := httpapi.New(w.cfg)
+	for _, path := range []string{"/v1/connections", "/authorize/freeagent", "/callback/freeagent", "/healthz", "/nothing"} {
+		serve(t, h, "OPTIONS", path, func(r *http.Request) {
+			r.Header.Set("Origin", "https://evil.example")
+			r.Header.Set("Access-Control-Request-Method", "GET")
+		}).want(t, 403, `"code":"forbidden"`)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	w := newWorld(t)
+	m := w.call("", "GET", "/healthz", "").want(t, 200, "").json(t)
+	if m["status"] != "ok" || m["version"] != "v1.2.3" || m["store"] != "ok" {
+		t.Errorf("health is %v", m)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	h := httpapi.New(w.cfg)
+	g := serve(t, h, "GET", "/healthz", func(r *http.Request) { *r = *r.WithContext(ended) })
+	if g.status != 200 {
+		t.Errorf("an unreachable store makes %d", g.status)
+	}
+}
+
+func TestPanicIsAnAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Admin = map[string]func(context.Context) (any, error){
+		"export":  func(context.Context) (any, error) { panic("CANARY-token") },
+		"reseal":  func(context.Context) (any, error) { return nil, errors.New("the cause") },
+		"restore": func(context.Context) (any, error) { return func() {}, nil },
+	}
+	h := httpapi.New(w.cfg)
+	for path, method := range map[string]string{"/v1/admin/export": "GET", "/v1/admin/reseal": "POST", "/v1/admin/restore": "POST"} {
+		g := serve(t, h, method, path, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["all"]) })
+		g.want(t, 500, `"code":"internal"`)
+		if strings.Contains(g.body, "CANARY") || strings.Contains(g.body, "goroutine") || strings.Contains(g.body, "the cause") {
+			t.Errorf("the answer tells of our inside: %s", g.body)
+		}
+	}
+	log := w.log.String()
+	if strings.Contains(log, "CANARY") || !strings.Contains(log, "panic: string at") || !strings.Contains(log, "the cause") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestAdminCommands(t *testing.T) {
+	w := newWorld(t)
+	w.call("all", "POST", "/v1/admin/reseal", "").want(t, 404, "not_found")
+	w.cfg.Admin = map[string]func(context.Context) (any, error){
+		"reseal": func(context.Context) (any, error) { return map[string]int{"resealed": 3}, nil },
+	}
+	h := httpapi.New(w.cfg)
+	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["admin"]) }
+	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).want(t, 200, `{"resealed":3}`)
+	serve(t, h, "GET", "/v1/admin/reseal", asAdmin).want(t, 405, "")
+}
+
+func TestEachFunctionServesItsOwn(t *testing.T) {
+	w := newWorld(t)
+	routes := map[string]string{"authorize": "/authorize/nothing", "callback": "/callback/nothing", "api": "/healthz"}
+	for name, h := range map[string]http.Handler{
+		"authorize": httpapi.NewAuthorize(w.cfg), "callback": httpapi.NewCallback(w.cfg), "api": httpapi.NewAPI(w.cfg),
+	} {
+		for of, path := range routes {
+			g := serve(t, h, "GET", path, nil)
+			unknown := g.status == 404 && strings.Contains(g.body, "There is nothing at this path")
+			if unknown != (name != of) {
+				t.Errorf("%s answers %s with %d", name, path, g.status)
+			}
+		}
+	}
+}
+
+// The log has one line a request, and it holds nothing that a caller wrote.
+func TestLogHoldsTemplates(t *testing.T) {
+	w := newWorld(t)
+	w.call("connect", "GET", "/v1/connect-sessions/cs_CANARY", "")
+	w.call("all", "GET", "/v1/connections?owner=CANARY", "")
+	w.call("all", "GET", "/v1/CANARY", "")
+	w.call("all", "CANARY", "/healthz", "")
+	w.call("all", "POST", "/v1/connections", `{"CANARY":1}`)
+	w.open(nil, w.url+"/callback/freeagent?code=CANARY&state=CANARY&error=CANARY")
+	w.request("GET", "/healthz", http.Header{"X-Request-Id": {"CANARY"}, "User-Agent": {"CANARY"}})
+	log := w.log.String()
+	if strings.Contains(log, "CANARY") {
+		t.Errorf("log: %s", log)
+	}
+	for _, want := range []string{
+		`"path":"/v1/connect-sessions/{id}","status":404`, `"caller":"connect"`, `"path":"unknown","status":404`, `"method":"other"`,
+		`"path":"/callback/{integration}","status":409`, `"code":"invalid_request"`, `"duration_ms":`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %s: %s", want, log)
+		}
+	}
+	if n := strings.Count(log, `"msg":"request"`); n != 7 {
+		t.Errorf("%d lines for 7 requests", n)
+	}
+}
+
+func TestRequestIDOfTheEntrance(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.RequestID = func(*http.Request) string { return "gateway-id" }
+	g := serve(t, httpapi.New(w.cfg), "GET", "/nothing", nil).want(t, 404, `"request_id":"gateway-id"`)
+	if g.header.Get("X-Request-Id") != "gateway-id" {
+		t.Error("the header has another id")
+	}
+}
+
+// A body sent without an end, as far as 64 KiB are past, is refused without reading on.
+func TestEndlessBody(t *testing.T) {
+	w := newWorld(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	head := "POST /v1/connections HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.key["all"] + "\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	chunk := "8000\r\n" + strings.Repeat(" ", 0x8000) + "\r\n"
+	if _, err := conn.Write([]byte(head + chunk + chunk + chunk)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}

@@ -1,0 +1,107 @@
+// Package sqsqueue provides the two queues of a deployment on AWS: the rescue queue,
+// which keeps new tokens that the table would not take, and the chunk queue, which
+// carries ids of connections that fell due.
+//
+// No message is trusted. A chunk holds ids only, and each connection is read again
+// before anything is done; what a rescue record holds was sealed for its place before
+// it was sent. A message with anything else in it is refused, and so ends among the
+// dead letters.
+package sqsqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+)
+
+// Rescue is the sending side of the rescue queue, as refresh.Rescuer asks for it. It
+// may be used concurrently.
+type Rescue struct {
+	client *sqs.Client
+	url    string
+}
+
+// NewRescue returns the queue with that URL.
+func NewRescue(client *sqs.Client, url string) *Rescue {
+	return &Rescue{client: client, url: url}
+}
+
+// rescueMessage is the body of a message of the rescue queue.
+type rescueMessage struct {
+	ID     string `json:"id"`
+	Record []byte `json:"record"` // base64 in JSON
+}
+
+// Put sends the payload, which must be sealed already. When it returns without an
+// error, the payload is delivered at least once, until somebody deletes it.
+func (q *Rescue) Put(ctx context.Context, id string, payload []byte) error {
+	body, err := json.Marshal(rescueMessage{ID: id, Record: payload})
+	if err != nil {
+		return err
+	}
+	text := string(body)
+	if _, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: &text}); err != nil {
+		return fmt.Errorf("rescue of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Holds is always false: nobody can look into a queue. The horizon, during which no
+// refusal in doubt is final, is longer than the queue takes to deliver instead.
+func (q *Rescue) Holds(string) bool { return false }
+
+// ParseRescue reads a message of the rescue queue.
+func ParseRescue(body string) (id string, payload []byte, err error) {
+	var m rescueMessage
+	if err := parse(body, &m); err != nil {
+		return "", nil, err
+	}
+	if !connectionID(m.ID) || len(m.Record) == 0 {
+		return "", nil, errors.New("a rescue record needs a connection's id and the record")
+	}
+	return m.ID, m.Record, nil
+}
+
+// ChunkSize is how many ids a chunk has at most.
+const ChunkSize = 100
+
+// ParseChunk reads a message of the chunk queue: {"ids": [...]}.
+func ParseChunk(body string) ([]string, error) {
+	var m struct {
+		IDs []string `json:"ids"`
+	}
+	if err := parse(body, &m); err != nil {
+		return nil, err
+	}
+	if len(m.IDs) == 0 || len(m.IDs) > ChunkSize {
+		return nil, fmt.Errorf("a chunk has 1 to %d ids", ChunkSize)
+	}
+	for _, id := range m.IDs {
+		if !connectionID(id) {
+			return nil, errors.New("a chunk holds ids of connections only")
+		}
+	}
+	return m.IDs, nil
+}
+
+// connectionID keeps a message from naming any other row of the table.
+func connectionID(id string) bool { return strings.HasPrefix(id, "conn_") && len(id) <= 64 }
+
+// parse reads one JSON value without unknown fields. Its errors quote nothing of the
+// message.
+func parse(body string, into any) error {
+	d := json.NewDecoder(strings.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return errors.New("the message is not of the expected form")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("the message goes on after its JSON value")
+	}
+	return nil
+}
