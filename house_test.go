@@ -23,14 +23,20 @@ import (
 // Entrances come first, the ground last, and imports go downwards. To change this list is a
 // decision about the design, not a way to make a build pass.
 const floorPlan = `
-functions/authorize              internal/app/authorize internal/lambdahttp aws/aws-lambda-go
-functions/callback               internal/app/callback internal/lambdahttp aws/aws-lambda-go
-functions/api                    internal/app/api internal/lambdahttp aws/aws-lambda-go
+functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda-go
+functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
+functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
 cmd/evergrant                    client internal/{config,config/yamlfile,httpapi,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
 client                           internal/wire golang.org/x/oauth2  # users inherit this graph
 
-internal/app/{authorize,callback,api,refresh}  internal/{config,httpapi,dynamostore,broker,refresh,schedule,circuit,connection,item,provider,secret} aws/aws-sdk-go-v2  # a room per function, so that none links what another needs
+internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
+internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,sqsqueue} aws/aws-sdk-go-v2
+internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
+internal/app/refresh             internal/{app,awssecrets,broker,sqsqueue} aws/aws-sdk-go-v2
+internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
+internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,provider,refresh,secret} aws/aws-sdk-go-v2
+internal/app/awssim              # speaks AWS's JSON, for tests
 
 internal/console                 internal/wire
 internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
@@ -38,6 +44,9 @@ internal/lambdahttp              aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
 internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2  # tables for tests
 internal/boltstore               internal/{connection,item,secret} go.etcd.io/bbolt
+internal/kmskey                  internal/secret aws/aws-sdk-go-v2
+internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
+internal/sqsqueue                aws/aws-sdk-go-v2
 
 internal/keyfile                 internal/secret
 internal/rescue                  internal/secret

@@ -24,7 +24,7 @@ import (
 // Server says which Evergrant a command speaks to, and how it prints.
 type Server struct {
 	URL     string `default:"${server}" env:"EVERGRANT_URL" help:"Evergrant's address."`
-	KeyFile string `type:"path" placeholder:"FILE" env:"EVERGRANT_KEY_FILE" help:"File with the API key. Else EVERGRANT_API_KEY, else the key of evergrant dev."`
+	KeyFile string `placeholder:"FILE" env:"EVERGRANT_KEY_FILE" help:"File with the API key. Else EVERGRANT_API_KEY, else the key of evergrant dev."`
 	JSON    bool   `help:"Print JSON."`
 }
 

@@ -304,7 +304,7 @@ type importCommand struct {
 	Integration       string            `arg:"" help:"Name of the integration in the configuration."`
 	Owner             string            `short:"o" required:"" help:"Whose connection it is: your application's own id."`
 	ClientCredentials bool              `help:"There is no user: use the client's own credentials."`
-	TokenFile         string            `type:"path" placeholder:"FILE" help:"File with the refresh token; else it is read from stdin, so that it stands in no process list."`
+	TokenFile         string            `placeholder:"FILE" help:"File with the refresh token; else it is read from stdin, so that it stands in no process list."`
 	Client            string            `help:"Name of the client that got the token, if it is not the current one."`
 	Scope             string            `help:"What the token was granted."`
 	ExternalID        string            `help:"Your id of this import: the same one again imports nothing anew."`

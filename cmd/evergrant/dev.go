@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,7 +18,7 @@ import (
 // devCommand runs everything on loopback.
 type devCommand struct {
 	Listen string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Loopback address to listen on. The simulated providers take the next port."`
-	Data   string `short:"d" type:"path" default:"${dev_data}" env:"EVERGRANT_DEV_DATA" help:"Folder of the store and the API key."`
+	Data   string `short:"d" default:"${dev_data}" env:"EVERGRANT_DEV_DATA" help:"Folder of the store and the API key."`
 	SimTTL int64  `name:"sim-ttl" default:"120" help:"Life of the simulated providers' access tokens, in seconds."`
 	LogLevel
 }
@@ -70,6 +69,7 @@ func (c *devCommand) Run(p *process) error {
 	s.add(second, sims)
 	s.add(main, devHandler(n, sims, origin, key))
 	p.printf("data:      %s\nproviders: %s/sim/{%s}/\napi key:   %s\n", c.Data, simOrigin, "askfred,freeagent,whenfresh,redbooth,fflogs", key.Reveal())
+	p.printf("The simulated providers forget everything when they stop: connections of an earlier run will ask to be reconnected.\n")
 	p.printf("ready: %s\n", origin)
 	return errors.Join(s.wait(n), n.close())
 }
@@ -135,9 +135,3 @@ func devKey(data string) (secret.Text, error) {
 	}
 	return key, nil
 }
-
-// devHandler is the broker with the page of dev on all paths that are not its own.
-func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Text) http.Handler {
-	return n.handler
-}
-

@@ -18,8 +18,8 @@ import (
 
 // serveCommand runs the broker in one process.
 type serveCommand struct {
-	Config string `short:"c" type:"path" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration; see evergrant config check."`
-	Data   string `short:"d" type:"path" required:"" env:"EVERGRANT_DATA" help:"Folder of the store, the wrapping key and the rescue log. Back up the key apart from the rest."`
+	Config string `short:"c" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration; see evergrant config check."`
+	Data   string `short:"d" required:"" env:"EVERGRANT_DATA" help:"Folder of the store, the wrapping key and the rescue log. Back up the key apart from the rest."`
 	Listen string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Address to listen on. TLS is for a proxy before it."`
 	LogLevel
 }
@@ -147,15 +147,20 @@ func (s *servers) wait(n *node) error {
 	case err = <-s.failed:
 	}
 	cancel()
-	stop, cancelStop := context.WithTimeout(context.WithoutCancel(s.ctx), shutdownTimeout)
-	defer cancelStop()
+	s.stop()
+	<-ran
+	return err
+}
+
+// stop takes no new requests and lets those under way end.
+func (s *servers) stop() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), shutdownTimeout)
+	defer cancel()
 	for _, srv := range s.all {
-		if shut := srv.Shutdown(stop); shut != nil {
+		if err := srv.Shutdown(ctx); err != nil {
 			_ = srv.Close() // a client that will not let go
 		}
 	}
-	<-ran
-	return err
 }
 
 // listenError says what to do about an address that cannot be had.

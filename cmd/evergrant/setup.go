@@ -19,7 +19,7 @@ type configCommand struct {
 }
 
 type checkCommand struct {
-	File string `arg:"" optional:"" type:"path" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
+	File string `arg:"" optional:"" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
 	JSON bool   `help:"Print JSON."`
 }
 
@@ -81,7 +81,7 @@ func (c *checkCommand) print(p *process, settings *config.Config, found checked)
 	}
 	p.table(rows)
 	p.warn(found.Warnings)
-	p.printf("\n%s is good: %d integrations, %d API keys.\n", clean(c.File), len(settings.Integrations), len(settings.APIKeys))
+	p.printf("\n%s is good. Integrations: %d, API keys: %d.\n", clean(c.File), len(settings.Integrations), len(settings.APIKeys))
 }
 
 func (p *process) warn(texts []string) {
@@ -92,7 +92,7 @@ func (p *process) warn(texts []string) {
 
 func (c *checkCommand) mistakes(p *process, mistakes config.Mistakes) error {
 	if !c.JSON {
-		p.sayf("%s\n%d mistakes.", cleanLines(mistakes.Error()), len(mistakes))
+		p.sayf("%s\nMistakes: %d.", cleanLines(mistakes.Error()), len(mistakes))
 		return errReported
 	}
 	found := checked{Warnings: []string{}, Integrations: []checkedIntegration{}}
@@ -103,8 +103,8 @@ func (c *checkCommand) mistakes(p *process, mistakes config.Mistakes) error {
 }
 
 type buildCommand struct {
-	File string `arg:"" optional:"" type:"path" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
-	Out  string `short:"o" type:"path" placeholder:"FILE" help:"File to write; else stdout."`
+	File string `arg:"" optional:"" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration."`
+	Out  string `short:"o" placeholder:"FILE" help:"File to write; else stdout."`
 }
 
 // Run compiles the file.

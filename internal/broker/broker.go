@@ -55,8 +55,9 @@ type Broker struct {
 	found    *discovered
 
 	mu      sync.Mutex
-	running map[string]bool // connections that this process refreshes; guarded by mu
-	spent   map[string]int  // code exchanges refused in a row, by integration; guarded by mu
+	running map[string]bool         // connections that this process refreshes; guarded by mu
+	spent   map[string]int          // code exchanges refused in a row, by integration; guarded by mu
+	tried   map[circuit.Client]bool // configurations that corrected let one refresh through for; guarded by mu
 }
 
 // New makes a Broker.
@@ -64,6 +65,7 @@ func New(c Config) *Broker {
 	b := &Broker{
 		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
 		found: &discovered{seen: map[string]provider.Metadata{}}, running: map[string]bool{}, spent: map[string]int{},
+		tried: map[circuit.Client]bool{},
 	}
 	b.driver = &refresh.Driver{
 		Store: c.Store, Keys: c.Keys, Provider: c.Provider, Circuits: b.circuits, Rescue: c.Rescue, Now: c.Now,
@@ -195,7 +197,37 @@ func (b *Broker) refreshOne(ctx context.Context, in refresh.Input) refresh.Repor
 		return refresh.Report{Record: connection.Record{Core: connection.Core{ID: in.ID}}, Outcome: refresh.Busy, Why: in.Why}
 	}
 	defer b.release(in.ID)
-	return b.driver.Refresh(ctx, in)
+	rep := b.driver.Refresh(ctx, in)
+	if rep.Outcome == refresh.Suspended && b.corrected(ctx, rep.Record) {
+		in.Probe = true
+		rep = b.driver.Refresh(ctx, in)
+	}
+	return rep
+}
+
+// corrected reports whether this refresh may go through the open circuit of its client
+// because the client's configuration was changed: an operator who has put it right need
+// not wait for the next tick's probe. A process lets one through for each configuration.
+// Were there more, a connection that is itself at fault and often asked for could take
+// every probe, and keep the circuit open for all.
+func (b *Broker) corrected(ctx context.Context, rec connection.Record) bool {
+	link, known, err := b.link(ctx, rec.Integration, rec.ClientID)
+	if err != nil || !known {
+		return false
+	}
+	status, err := b.circuits.Status(ctx, link.Client)
+	if err != nil || !status.Young || status.NextProbe > b.now() {
+		return false
+	}
+	b.mu.Lock()
+	tried := b.tried[link.Client]
+	b.tried[link.Client] = true
+	b.mu.Unlock()
+	if tried {
+		return false
+	}
+	took, err := b.circuits.TakeProbe(ctx, link.Client)
+	return err == nil && took
 }
 
 func fail(code Code, detail string, args ...any) *Error {
@@ -205,6 +237,14 @@ func fail(code Code, detail string, args ...any) *Error {
 // internal is a refusal for which the caller can do nothing but ask again.
 func internal(err error) *Error {
 	return &Error{Code: Internal, Detail: "something failed on our side; ask again, and if it stays so give the request id to the operator", Err: err}
+}
+
+// notNow is a refusal that passes, unless a client secret is missing: then it names it.
+func notNow(err error, after int64, detail string) *Error {
+	if missing, ok := errors.AsType[*config.SecretError](err); ok {
+		detail = "the client secret " + missing.Ref.String() + " cannot be read; the operator must look at it"
+	}
+	return &Error{Code: ProviderUnavailable, Detail: detail, RetryAfter: after, Err: err}
 }
 
 // found turns the store's error of a read into a refusal.

@@ -149,7 +149,7 @@ func (back *returning) refuse(ctx context.Context, code Code, quote string) (Bro
 	if _, err := back.b.Store.FailSession(ctx, back.sess.Hash, string(code), back.b.now()); err != nil {
 		back.b.Log.Warn("callback", "integration", back.i.Name, "error", err.Error())
 	}
-	return back.leave(map[string]string{"evergrant_error": string(code)}, refusedPage(back.i, code, quote)), nil
+	return back.leave(map[string]string{"evergrant_error": string(code)}, refusedPage(back.i, code, quote, back.st.RedirectURI)), nil
 }
 
 // denied is the provider's own refusal. Only error codes of RFC 6749 section 4.1.2.1
@@ -164,7 +164,7 @@ func (back *returning) denied(ctx context.Context, code, description string) (Br
 	return back.refuse(ctx, Code(code), description)
 }
 
-func refusedPage(i *config.Integration, code Code, quote string) Page {
+func refusedPage(i *config.Integration, code Code, quote, redirectURI string) Page {
 	name := displayName(i)
 	p := Page{Title: "Not connected", Quote: quote, QuoteFrom: name, Code: code}
 	switch code {
@@ -178,6 +178,9 @@ func refusedPage(i *config.Integration, code Code, quote string) Page {
 		p.Title, p.Text = "That is another account", "You signed in to "+name+" with a different account than before. Go back to the application, and sign in with the account that you connected first."
 	case NoRefreshToken:
 		p.Text = name + " did not give lasting access. Remove the application in your account there, then go back to the application and start again."
+	case "invalid_request", "unauthorized_client", "invalid_scope", "unsupported_response_type":
+		p.Text = name + " did not accept how the application is registered there. Tell the application's support; the address to be registered is below."
+		p.RedirectURI = redirectURI
 	default:
 		p.Text = name + " did not accept the request. Go back to the application and try again; if it happens again, tell its support."
 	}
@@ -248,7 +251,7 @@ func (back *returning) exchange(ctx context.Context, code secret.Text, fields ma
 	opened := refresh.Code{Code: code, RedirectURI: back.st.RedirectURI, Fields: fields}
 	rep, refused := b.connect(ctx, back.sess, back.take(""), back.st.Hash, back.st.Verifier, opened, false)
 	if refused != nil {
-		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, refusedPage(back.i, refused.Code, "")), nil
+		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, refusedPage(back.i, refused.Code, "", back.st.RedirectURI)), nil
 	}
 	return back.leave(map[string]string{"evergrant_connection": rep.Result}, Page{
 		Title: displayName(back.i) + " is connected", Text: "You can close this window.",
@@ -329,13 +332,13 @@ func (b *Broker) connect(ctx context.Context, sess connection.Session, take conn
 	link, known, err := b.link(ctx, sess.Integration, take.ClientID)
 	switch {
 	case err != nil:
-		return refresh.ConsentReport{}, &Error{Code: ProviderUnavailable, Detail: "the connection cannot be made now; start again in a minute", RetryAfter: 30, Err: err}
+		return refresh.ConsentReport{}, notNow(err, 30, "the connection cannot be made now; start again in a minute")
 	case !known:
 		return refresh.ConsentReport{}, fail(RestartConnect, "the client that began this was taken out of the configuration: start again")
 	}
 	rep, err := b.driver.Connect(ctx, sess, take, link, code, mayList)
 	if err != nil {
-		return rep, &Error{Code: ProviderUnavailable, Detail: "the connection cannot be made now; start again in a minute", RetryAfter: 30, Err: err}
+		return rep, notNow(err, 30, "the connection cannot be made now; start again in a minute")
 	}
 	b.judgeExchange(ctx, sess.Integration, take.ClientID, link, rep)
 	b.Log.Info("connect", "integration", sess.Integration, "connection", rep.Result, "outcome", rep.Outcome.String(), "provider_error", rep.Answer)

@@ -12,7 +12,7 @@ import (
 // A cursor is the store's own, sealed: it can be neither read nor forged, and opens
 // for the list alone that it was given for.
 func (b *Broker) sealCursor(ctx context.Context, at secret.Place, after string) (string, error) {
-	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+	if err := b.loadKey(ctx); err != nil {
 		return "", err
 	}
 	sealed, err := b.Keys.Seal(secret.PurposeToken, at, secret.New(after))
@@ -24,7 +24,7 @@ func (b *Broker) openCursor(ctx context.Context, at secret.Place, cursor string)
 	if err != nil {
 		return "", err
 	}
-	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+	if err := b.loadKey(ctx); err != nil {
 		return "", err
 	}
 	after, err := b.Keys.Open(ctx, secret.PurposeToken, at, sealed)

@@ -26,7 +26,7 @@ func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportR
 	if refused != nil {
 		return ImportResult{}, refused
 	}
-	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+	if err := b.loadKey(ctx); err != nil {
 		return ImportResult{}, &Error{Code: ProviderUnavailable, Detail: "the key that seals the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
 	}
 	id, existing, refused := b.claimExternal(ctx, c, r)

@@ -6,20 +6,27 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/schedule"
+	"github.com/evergrant/evergrant/internal/secret"
 )
 
 const (
 	tickWorkers = 64  // refreshes of one process at once
 	tickPage    = 100 // ids read at once
 	cursorAhead = 5   // minutes by which the cursor may be ahead before it is reset
+	auditEvery  = 24 * 60
 )
+
+// errShort says that a tick ended before everything due was begun.
+var errShort = errors.New("the invocation's time was over before all that is due was begun")
 
 // TickReport is what a tick did.
 type TickReport struct {
@@ -45,14 +52,16 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 		b.Log.Error("the schedule's cursor stands in the future and is set back", "cursor", cursor, "minute", minute)
 		rep.Reset, from = true, 0
 	}
-	run := b.newTick(ctx, minute)
-	var failed []error
-	for _, p := range schedule.Walk(min(from, minute-1), minute) {
-		failed = append(failed, run.walk(p, ""))
+	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+		b.Log.Warn("data key", "error", err.Error()) // a warm one serves on; this follows a rotation
 	}
-	failed = append(failed, b.todo(ctx, run, minute))
-	failed = append(failed, b.tendCircuits(ctx, run, minute))
+	run := b.newTick(ctx, minute)
+	failed := []error{run.due(from, minute), b.todo(ctx, run, minute), b.tendCircuits(ctx, run, minute)}
+	if minute%auditEvery == 0 {
+		failed = append(failed, b.audit(ctx, run))
+	}
 	run.wait()
+	failed = append(failed, run.undone())
 	b.flushStats(ctx)
 	rep.Outcomes, rep.Todo = run.outcomes, run.todo
 	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
@@ -127,6 +136,7 @@ type ticking struct {
 	seen     map[string]bool // ids of this tick; guarded by mu
 	outcomes map[string]int  // guarded by mu
 	todo     int             // guarded by mu
+	short    bool            // the time was over before all was begun; guarded by mu
 }
 
 func (b *Broker) newTick(ctx context.Context, minute int64) *ticking {
@@ -137,6 +147,76 @@ func (b *Broker) newTick(ctx context.Context, minute int64) *ticking {
 }
 
 func (t *ticking) wait() { t.group.Wait() }
+
+// queries is how many partitions are asked for at once. Nearly all are empty, and a full
+// hour looks into thousands: one after the other would take a tick minutes on DynamoDB.
+const queries = 32
+
+// inParallel calls do for every partition and joins what failed.
+func inParallel(partitions []string, do func(partition string) error) error {
+	var (
+		group  sync.WaitGroup
+		mu     sync.Mutex
+		failed []error // guarded by mu
+		slots  = make(chan struct{}, queries)
+	)
+	for _, p := range partitions {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			if err := do(p); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
+			}
+		})
+	}
+	group.Wait()
+	if len(failed) > 3 { // an outage fails them all alike
+		failed = append(failed[:3], fmt.Errorf("and %d more", len(failed)-3))
+	}
+	return errors.Join(failed...)
+}
+
+// longGap is the gap in minutes above which walking each partition of it would cost
+// more than looking at every connection: a day has some twenty thousand of them.
+const longGap = 24 * 60
+
+// due refreshes what fell due since the cursor, 0 for absent.
+func (t *ticking) due(from, minute int64) error {
+	if minute-from > longGap {
+		return t.all()
+	}
+	return inParallel(schedule.Walk(min(from, minute-1), minute), func(p string) error { return t.walk(p, "") })
+}
+
+// all looks at every connection that may be refreshed, each slot of its own or not: those
+// that are fresh cost one read.
+func (t *ticking) all() error {
+	var failed []error
+	for _, i := range t.b.Settings.Integrations {
+		for _, s := range []connection.Status{connection.Active, connection.Connecting} {
+			q := item.Query{Index: item.IndexByIntegration, Hash: i.Name, Prefix: string(s) + "#", Limit: tickPage}
+			failed = append(failed, t.each(q))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (t *ticking) each(q item.Query) error {
+	for {
+		page, err := t.b.Store.Connections.Query(t.ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, id := range page.Keys {
+			t.refresh(id, refresh.Slot)
+		}
+		if q.After = page.Next; q.After == "" {
+			return nil
+		}
+	}
+}
 
 // walk refreshes a partition of the schedule, of one integration alone where it is
 // named.
@@ -166,17 +246,45 @@ func (t *ticking) refresh(id string, why refresh.Why) {
 	t.go1(func() { t.refreshNow(id, why) })
 }
 
-// go1 runs f once a worker is free.
+// go1 runs f once a worker is free, if there is time for a whole refresh then.
 func (t *ticking) go1(f func()) {
 	select {
 	case t.slots <- struct{}{}:
 	case <-t.ctx.Done():
+	}
+	if !t.b.timeLeft(t.ctx) {
+		t.mu.Lock()
+		t.short = true
+		t.mu.Unlock()
 		return
 	}
 	t.group.Go(func() {
 		defer func() { <-t.slots }()
 		f()
 	})
+}
+
+// timeLeft reports whether the invocation lasts for one more refresh.
+func (b *Broker) timeLeft(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	end, bounded := ctx.Deadline()
+	return !bounded || time.Until(end) > b.driver.AttemptTime()
+}
+
+// undone is an error where something that was due was not begun: the cursor must not
+// move past it.
+func (t *ticking) undone() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.short {
+		return errShort
+	}
+	if n := t.outcomes[refresh.StoreFailed.String()]; n > 0 {
+		return fmt.Errorf("the store did not answer %d refreshes", n)
+	}
+	return nil
 }
 
 func (t *ticking) refreshNow(id string, why refresh.Why) {
@@ -195,13 +303,11 @@ func (t *ticking) refreshNow(id string, why refresh.Why) {
 
 // todo takes up what a crash or an outage left unfinished.
 func (b *Broker) todo(ctx context.Context, t *ticking, minute int64) error {
-	var failed []error
-	for _, p := range schedule.Todos(minute) {
-		failed = append(failed,
+	return inParallel(schedule.Todos(minute), func(p string) error {
+		return errors.Join(
 			b.each(ctx, b.Store.Connections, p, func(id string) { t.go1(func() { t.finishConnection(id) }) }),
 			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.go1(func() { t.finishSession(hash) }) }))
-	}
-	return errors.Join(failed...)
+	})
 }
 
 func (b *Broker) each(ctx context.Context, table item.Table, partition string, do func(key string)) error {
@@ -236,7 +342,7 @@ func (t *ticking) finishConnection(id string) {
 		t.count()
 		t.b.driver.Disconnect(t.ctx, id, disconnectTime)
 	case connection.Connecting:
-		t.refresh(id, refresh.Slot)
+		t.refreshNow(id, refresh.Slot)
 	}
 }
 
@@ -254,22 +360,14 @@ func (t *ticking) finishSession(hash string) {
 	}
 	t.count()
 	now := b.now()
-	if sess.State == connection.SessionConnected {
-		if err := b.driver.SupersedeFor(t.ctx, sess); err == nil {
-			_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, "")
-			return
-		}
-	}
-	if sess.State == connection.SessionExchanged && now-sess.ExchangedAt < sessionGiveUp {
-		rep, err := b.driver.Finish(t.ctx, sess)
-		if err != nil {
-			b.Log.Warn("finish session", "integration", sess.Integration, "error", err.Error())
-		} else if rep.Outcome != refresh.IdentityPending && rep.Outcome != refresh.Unfinished {
-			return
-		}
-	}
-	if sess.State == connection.SessionFailed || now-sess.ExchangedAt >= sessionGiveUp {
+	if now-sess.ExchangedAt >= sessionGiveUp {
 		_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, "")
+		return
+	}
+	rep, err := b.driver.Finish(t.ctx, sess)
+	if err != nil {
+		b.Log.Warn("finish session", "integration", sess.Integration, "error", err.Error())
+	} else if rep.Outcome != refresh.IdentityPending && rep.Outcome != refresh.Unfinished {
 		return
 	}
 	wait := min(max(60, (now-sess.ExchangedAt)/4), 600)
@@ -312,10 +410,9 @@ func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integrat
 	if status.WalkFrom == 0 {
 		return nil
 	}
-	for _, p := range schedule.Walk(status.WalkFrom-1, minute) {
-		if err := t.walk(p, i.Name); err != nil {
-			return err
-		}
+	err = inParallel(schedule.Walk(status.WalkFrom-1, minute), func(p string) error { return t.walk(p, i.Name) })
+	if err != nil {
+		return err
 	}
 	return b.circuits.Walked(ctx, client, status.WalkFrom)
 }
@@ -336,5 +433,48 @@ func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Cli
 		}
 		b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Forced, Probe: true})
 		return
+	}
+}
+
+// audit looks at every connection once a day and files those anew that the schedule
+// has lost: index rows that never came, a period that no longer fits the life, or a
+// token that has run out though nothing is filed for it.
+func (b *Broker) audit(ctx context.Context, t *ticking) error {
+	for after := ""; ; {
+		page, err := b.Store.Connections.Scan(ctx, after, tickPage)
+		if err != nil {
+			return err
+		}
+		for _, id := range page.Keys {
+			if validID(id, "conn_") {
+				t.go1(func() { b.auditOne(t, id) })
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+func (b *Broker) auditOne(t *ticking, id string) {
+	rec, err := b.Store.Get(t.ctx, id)
+	if err != nil || rec.Status != connection.Active || (rec.Refresh == "" && rec.Grant != string(provider.GrantClientCredentials)) {
+		return
+	}
+	i, ok := b.Settings.Integration(rec.Integration)
+	if !ok {
+		return
+	}
+	now := b.now()
+	want := b.plan(i).Partition(rec.ID, rec.Life())
+	waiting := rec.RetryAt > now-hour && rec.Sched == schedule.RetryPartition(rec.ID, rec.RetryAt)
+	if want != rec.Sched && !waiting {
+		if _, err := b.Store.Write(t.ctx, id, connection.Reschedule{Gen: rec.Gen, Old: rec.Sched, Sched: want}); err != nil {
+			b.Log.Warn("audit", "connection", id, "error", err.Error())
+		}
+		b.Log.Info("audit", "connection", id, "from", rec.Sched, "to", want)
+	}
+	if want != "" && want != schedule.Timer && rec.ExpiresAt != 0 && rec.ExpiresAt < now {
+		t.refreshNow(id, refresh.Slot)
 	}
 }

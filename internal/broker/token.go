@@ -61,7 +61,8 @@ func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration 
 		return TokenView{}, fail(HeldConnection, "the connection is held for another broker, which alone refreshes it")
 	}
 	rep := b.refreshOne(ctx, refresh.Input{ID: id, Why: refresh.Unauthorized, IfGeneration: ifGeneration, IfTokenID: ifTokenID})
-	if rep.Outcome == refresh.Saved || rep.Outcome == refresh.Overtaken || rep.Outcome == refresh.Fresh {
+	stored := rep.Outcome == refresh.Saved || rep.Outcome == refresh.Overtaken || rep.Outcome == refresh.Fresh
+	if stored && b.readable(rep.Record) == nil {
 		return b.handOut(ctx, rep.Record)
 	}
 	return TokenView{}, b.refreshError(rec, rep)
@@ -74,7 +75,12 @@ func valid(rec connection.Record, now int64) bool {
 
 // readable refuses the states that have no token to give.
 func (b *Broker) readable(rec connection.Record) *Error {
+	_, configured := b.Settings.Integration(rec.Integration)
 	switch status, reason := b.shown(rec); status {
+	case connection.Active, connection.Connecting:
+		if !configured {
+			return fail(IntegrationSuspended, "the integration of this connection is not in the configuration; put it back and the connection goes on")
+		}
 	case connection.Disconnected:
 		return &Error{Code: Disconnected, Detail: "the connection was ended; its tokens are gone", Reason: reason, ConnectionID: rec.ID}
 	case connection.NeedsReauth:
@@ -98,7 +104,8 @@ func (b *Broker) afterRefresh(ctx context.Context, before connection.Record, rep
 	if rec.Status == "" {
 		rec = before // nothing was read: the refresh is another's
 	}
-	if rep.Outcome != refresh.Verdict && rep.Outcome != refresh.Dropped && rep.Outcome != refresh.Rescued && valid(rec, b.now()) {
+	if rep.Outcome != refresh.Verdict && rep.Outcome != refresh.Dropped && rep.Outcome != refresh.Rescued &&
+		valid(rec, b.now()) && b.readable(rec) == nil {
 		return b.handOut(ctx, rec)
 	}
 	return TokenView{}, b.refreshError(rec, rep)
@@ -129,12 +136,12 @@ func (b *Broker) refreshError(rec connection.Record, rep refresh.Report) *Error 
 	if wait := rec.RetryAt - b.now(); wait > 0 {
 		after = min(wait, 3600)
 	}
-	return &Error{Code: ProviderUnavailable, Detail: "no valid token can be had now; the connection is kept and tried again", RetryAfter: after, Err: rep.Err}
+	return notNow(rep.Err, after, "no valid token can be had now; the connection is kept and tried again")
 }
 
 // handOut opens the stored access token.
 func (b *Broker) handOut(ctx context.Context, rec connection.Record) (TokenView, error) {
-	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+	if err := b.loadKey(ctx); err != nil {
 		return TokenView{}, &Error{Code: ProviderUnavailable, Detail: "the key that opens the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
 	}
 	at, err := b.Keys.Open(ctx, secret.PurposeToken, refresh.AccessPlace(rec.ID, rec.TokGen), []byte(rec.Access))
@@ -149,6 +156,14 @@ func (b *Broker) handOut(ctx context.Context, rec connection.Record) (TokenView,
 		AccessToken: at, TokenType: rec.TokenType, TokenID: rec.TokenID, ExpiresAt: rec.ExpiresAt, UseUntil: b.useUntil(rec),
 		Generation: rec.Gen, Scope: grantedScope(rec), Fields: fields,
 	}, nil
+}
+
+// loadKey has the key of the tokens in memory: no read for a warm process.
+func (b *Broker) loadKey(ctx context.Context) error {
+	if b.Keys.Ready(secret.PurposeToken) {
+		return nil
+	}
+	return b.Keys.Load(ctx, secret.PurposeToken)
 }
 
 func (b *Broker) allFields(ctx context.Context, rec connection.Record) (map[string]string, error) {

@@ -34,6 +34,9 @@ func (b *Broker) view(rec connection.Record) View {
 	v.MissingScope = missingScopes(rec, strings.Fields(rec.RequestedScope))
 	if i, ok := b.Settings.Integration(rec.Integration); ok {
 		v.NextRefreshAt = b.nextRefresh(i, rec)
+		if b.Settings.PublicURL != "" {
+			v.RedirectURI = i.RedirectURI(b.Settings.PublicURL)
+		}
 	}
 	return v
 }

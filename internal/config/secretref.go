@@ -17,7 +17,7 @@ const (
 	SecretEnv            SecretKind = "env"            // an environment variable
 	SecretFile           SecretKind = "file"           // a file; one newline at its end is not part of it
 	SecretSSM            SecretKind = "ssm"            // a SecureString of the SSM Parameter Store
-	SecretSecretsManager SecretKind = "secretsmanager" // AWS Secrets Manager, by name or ARN
+	SecretSecretsManager SecretKind = "secretsmanager" // AWS Secrets Manager, by name or ARN; after a #, a member of the JSON that it holds
 	SecretLiteral        SecretKind = "literal"        // in the file itself; loopback providers only
 )
 
@@ -72,7 +72,7 @@ func parseSecretRef(value string) (SecretRef, error) {
 		SecretEnv:            `[A-Za-z_][A-Za-z0-9_]*`,
 		SecretFile:           `.+`,
 		SecretSSM:            `[A-Za-z0-9_./-]+`,
-		SecretSecretsManager: `[A-Za-z0-9_./+=@:!-]+`,
+		SecretSecretsManager: `[A-Za-z0-9_./+=@:!-]+(#[A-Za-z0-9_.-]+)?`,
 	}[SecretKind(kind)]
 	if !known {
 		return SecretRef{}, errors.New("refers to an unknown place; the places are env, file, ssm and secretsmanager")

@@ -47,6 +47,21 @@ func FileResolver(getenv func(string) string, readFile func(string) ([]byte, err
 	}
 }
 
+// SecretError says which client secret could not be read. The reference is no secret,
+// so whoever operates the integration may be told it.
+type SecretError struct {
+	Ref SecretRef
+	Err error
+}
+
+// Error implements error.
+func (e *SecretError) Error() string {
+	return fmt.Sprintf("read client secret %s: %v", e.Ref, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *SecretError) Unwrap() error { return e.Err }
+
 // Secrets hands out client secrets, each read at most once in SecretAge and by one
 // caller at a time. It may be used concurrently.
 type Secrets struct {
@@ -87,17 +102,17 @@ func (s *Secrets) Get(ctx context.Context, c *Client) (secret.Text, error) {
 	case slot.turn <- struct{}{}:
 		defer func() { <-slot.turn }()
 	case <-ctx.Done():
-		return secret.Text{}, fmt.Errorf("read client secret %s: %w", c.Secret, ctx.Err())
+		return secret.Text{}, &SecretError{c.Secret, ctx.Err()}
 	}
 	if !slot.value.IsZero() && s.now().Sub(slot.readAt) < SecretAge {
 		return slot.value, nil
 	}
 	value, err := s.resolve(ctx, c.Secret)
 	if err != nil {
-		return secret.Text{}, fmt.Errorf("read client secret %s: %w", c.Secret, err)
+		return secret.Text{}, &SecretError{c.Secret, err}
 	}
 	if value.IsZero() {
-		return secret.Text{}, fmt.Errorf("read client secret %s: it is empty or not set", c.Secret)
+		return secret.Text{}, &SecretError{c.Secret, errors.New("it is empty or not set")}
 	}
 	slot.value, slot.readAt = value, s.now()
 	return value, nil

@@ -131,7 +131,7 @@ func TestSecretIsReadByOneCallerAtATime(t *testing.T) {
 }
 
 func TestReferencesPrintAndSecretsDoNot(t *testing.T) {
-	for ref, want := range map[string]string{"${ssm:/a/b}": "${ssm:/a/b}", "${secretsmanager:prod/acme}": "${secretsmanager:prod/acme}", "hunter2": secret.Redacted} {
+	for ref, want := range map[string]string{"${ssm:/a/b}": "${ssm:/a/b}", "${secretsmanager:prod/acme}": "${secretsmanager:prod/acme}", "${secretsmanager:prod/acme#client_secret}": "${secretsmanager:prod/acme#client_secret}", "hunter2": secret.Redacted} {
 		c := client(t, ref)
 		text, err := c.Secret.MarshalText()
 		if got := fmt.Sprint(c.Secret); got != want || err != nil || string(text) != want {

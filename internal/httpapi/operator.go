@@ -59,8 +59,8 @@ func (x *exchange) integrations() (answer, error) {
 
 func integrationOf(v broker.IntegrationView) wire.Integration {
 	i := wire.Integration{
-		Name: v.Name, Provider: v.Provider, DisplayName: v.DisplayName, Grants: slices.Concat([]string{}, v.Grants),
-		Scopes: slices.Concat([]string{}, v.Scopes), Binding: v.Binding, Connect: v.Connect, Refresh: v.Refresh,
+		Name: v.Name, Provider: v.Provider, DisplayName: v.DisplayName, Grants: append([]string{}, v.Grants...),
+		Scopes: append([]string{}, v.Scopes...), Binding: v.Binding, Connect: v.Connect, Refresh: v.Refresh,
 		RedirectURI: v.RedirectURI, Status: v.Status, Clients: []wire.Client{},
 	}
 	for _, c := range v.Clients {

@@ -37,6 +37,7 @@ figcaption,footer,.label{color:var(--soft);font-size:.9rem}
 code{font:.9rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .uri{display:block;padding:.65rem .8rem;border:1px solid var(--line);border-radius:8px;user-select:all}
 footer{margin-top:1.75rem;padding-top:1rem;border-top:1px solid var(--line)}
+main>:last-child{margin-bottom:0}
 `
 
 // styleHash is pageStyle as a source of a Content-Security-Policy (CSP level 3,

@@ -101,7 +101,9 @@ func TestQueries(t *testing.T) {
 		if says == "" {
 			status = 200
 		}
-		w.call("all", "GET", path, "").want(t, status, says)
+		if g := w.call("all", "GET", path, ""); g.status != status || !strings.Contains(g.body, says) {
+			t.Errorf("%.60s: %d %s", path, g.status, g.body)
+		}
 	}
 	w.call("all", "GET", "/v1/stats", "").want(t, 200, `"items":[`)
 }

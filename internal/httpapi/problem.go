@@ -73,6 +73,9 @@ func errorHeader(x *exchange, e *broker.Error) map[string]string {
 	if wait > 0 {
 		header["Retry-After"] = strconv.FormatInt(wait, 10)
 	}
+	if e.Code == payloadTooLarge {
+		header["Connection"] = "close" // else the server would wait for the rest of the body
+	}
 	if e.Code == broker.Unauthorized {
 		header["WWW-Authenticate"] = challenge(x.r) // RFC 9110 section 15.5.2
 	}

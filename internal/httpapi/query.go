@@ -72,7 +72,10 @@ func apiQuery(raw string, names []string) (map[string]string, error) {
 	}
 	for name, value := range params {
 		known := slices.ContainsFunc(names, func(n string) bool {
-			return n == name || strings.HasSuffix(n, ".") && strings.HasPrefix(name, n) && name != n
+			if family := strings.HasSuffix(n, "."); family {
+				return strings.HasPrefix(name, n) && name != n
+			}
+			return n == name
 		})
 		if !known {
 			return nil, invalid("This operation takes no parameter %s.", quoted(name))

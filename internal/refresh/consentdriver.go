@@ -434,17 +434,3 @@ func (run *consenting) supersedeOne(ctx context.Context, s ConsentState, id stri
 	_, err = run.Store.Write(ctx, id, connection.Supersede{ID: id, ConsentedAt: s.Exchanged, Now: run.ms() / 1000})
 	return err
 }
-
-// SupersedeFor ends the older connections of the account that a connected session
-// brought, where the function that connected it was not allowed to look for them.
-func (d *Driver) SupersedeFor(ctx context.Context, sess connection.Session) error {
-	rec, err := d.Store.Get(ctx, sess.Result)
-	if errors.Is(err, connection.ErrNotFound) {
-		return nil
-	}
-	if err != nil || rec.AccountID == "" {
-		return err
-	}
-	run := &consenting{Driver: d, sess: sess, take: connection.Take{Owner: rec.Owner}}
-	return run.supersede(ctx, ConsentState{Result: rec.ID, Account: Account{ID: rec.AccountID}, Exchanged: sess.ExchangedAt})
-}

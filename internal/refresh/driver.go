@@ -82,6 +82,11 @@ func (d *Driver) sendTime() int64 {
 	return SendTime
 }
 
+// AttemptTime is what an invocation must have left for a refresh to be begun.
+func (d *Driver) AttemptTime() time.Duration {
+	return time.Duration(d.sendTime()+SaveTime+RescueTime+Slack) * time.Millisecond
+}
+
 func (d *Driver) pause(ctx context.Context, ms int64) error {
 	wait := time.Duration(ms) * time.Millisecond
 	if d.Pause != nil {

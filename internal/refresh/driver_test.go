@@ -285,7 +285,10 @@ func TestImport(t *testing.T) {
 			t.Fatalf("%+v", r.Core)
 		}
 	}
+	// And none of them counts: the first real refusal is a verdict.
 	w.expect(w.refresh(imported), refresh.Saved)
+	w.sim.RevokeUser(sim, "alice")
+	w.expect(w.refresh(imported), refresh.Verdict)
 }
 
 // imported stores a refresh token as an import does.

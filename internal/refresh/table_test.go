@@ -51,6 +51,9 @@ func (t *table) Get(ctx context.Context, key string) (item.Item, error) {
 }
 
 func (t *table) Update(ctx context.Context, key string, u item.Update) (item.Result, error) {
+	if err := u.Check(t.indexes); err != nil {
+		return item.Result{}, err
+	}
 	if t.between != nil {
 		t.between(key, u)
 	}

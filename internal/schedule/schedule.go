@@ -191,12 +191,15 @@ func Slots(minute int64) []string {
 // its items a little later, and one walk a minute would lose some.
 const retryWalk = 5
 
+// lookBack is how many minutes of what was put off are walked once an hour.
+const lookBack = 24 * 60
+
 // Retries are the partitions of what was put off, for the tick of a minute: the
 // last minutes, and once an hour those of a whole day.
 func Retries(minute int64) []string {
 	from := minute - retryWalk
 	if minute%60 == 0 {
-		from = minute - 24*60
+		from = minute - lookBack
 	}
 	out := make([]string, 0, (minute-from+1)*retryShards)
 	for m := from; m <= minute; m++ {
@@ -238,17 +241,18 @@ func Walk(from, to int64) []string {
 			}
 		}
 	}
-	// What was put off may stand in any minute of the gap. Its hourly look at a whole
-	// day is made up for when the gap went over the hour.
-	if to-from > 1 && known {
-		for m := from - retryWalk; m < to; m++ {
-			add(retryMinute(m))
-		}
+	// What was put off may stand in any minute of the gap, and a full hour in it looks
+	// back a whole day.
+	start := min(from+1, to) - retryWalk
+	if hour := from - floorMod(from, 60) + 60; hour <= to {
+		start = hour - lookBack
 	}
-	if !known || to/60 != from/60 {
-		add(Retries(to - floorMod(to, 60)))
+	if !known {
+		start = to - lookBack
 	}
-	add(Retries(to))
+	for m := start; m <= to; m++ {
+		add(retryMinute(m))
+	}
 	return out
 }
 

@@ -164,16 +164,30 @@ func (r *trial) restart(t *testing.T) {
 	r.start(t)
 }
 
-// keptSecret checks that the process wrote no token, code, secret or key anywhere.
+// keptSecret checks that the process, which has ended, left no token, code, secret or
+// key where anybody could read it: in its output, or in its data folder.
 func (r *trial) keptSecret(t *testing.T) {
 	t.Helper()
 	if r.process == nil {
 		return
 	}
-	wrote := r.process.output()
+	left := map[string]string{"output": r.process.output()}
+	files, err := filepath.Glob(filepath.Join(r.folder, "data", "*"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("the data folder cannot be read, or is empty: %v", err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+		}
+		left[filepath.Base(file)] = string(b)
+	}
 	for _, text := range append(r.proxy.secrets(), r.key, r.client.Secret) {
-		if text != "" && strings.Contains(wrote, text) {
-			t.Error("evergrant serve wrote a secret into its output")
+		for where, wrote := range left {
+			if text != "" && strings.Contains(wrote, text) {
+				t.Errorf("evergrant serve wrote a secret into its %s", where)
+			}
 		}
 	}
 }

@@ -97,7 +97,7 @@ async function interact(provider, request, response) {
   const account = params.login_hint || 'alice';
   const result = account === 'deny'
     ? { error: 'access_denied', error_description: 'the person refused' }
-    : { login: { accountId: account } };
+    : { login: { accountId: account }, consent: {} }; // which native clients must ask for each time
   await provider.interactionFinished(request, response, result);
 }
 

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/console"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/simprovider"
+)
+
+// devHandler is the broker with the page of dev at / and under /app/. The page
+// speaks to the broker as an application does: by its API, with a key.
+func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Text) http.Handler {
+	page := console.New(console.Config{
+		API: n.handler, Key: key, Origin: origin, Integrations: cards(sims), Now: time.Now,
+		Faults: func(provider string, kind console.Fault) error { return misbehave(sims, provider, kind) },
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/app/") {
+			page.ServeHTTP(w, r)
+			return
+		}
+		n.handler.ServeHTTP(w, r)
+	})
+}
+
+// cards are the page's integrations.
+func cards(sims *simprovider.Server) []console.Integration {
+	var list []console.Integration
+	for _, s := range simulatedIntegrations() {
+		card := console.Integration{
+			Name: s.name, Provider: s.provider, Title: s.title, About: s.about, Grant: string(s.grant),
+			Call: func() (method, url, body string) {
+				example, err := sims.Example(s.provider, string(s.grant))
+				if err != nil {
+					panic(err) // it is simulated: simulatedIntegrations is wrong
+				}
+				return example.Method, example.URL, example.Body
+			},
+		}
+		if s.grant == provider.GrantRefreshToken {
+			card.AccountURL = sims.Endpoints(s.provider)["account_url"]
+			card.Paste = func(account string) secret.Text { return secret.New(sims.IssueRefreshToken(s.provider, account)) }
+		}
+		list = append(list, card)
+	}
+	return list
+}
+
+// misbehave has a simulator do what the page's buttons offer.
+func misbehave(sims *simprovider.Server, provider string, kind console.Fault) error {
+	switch kind {
+	case console.LoseAnswer:
+		return sims.AddFault(provider, simprovider.Fault{On: "token", Kind: "lost_answer"})
+	case console.RevokeAccess:
+		for _, u := range simprovider.Users() {
+			sims.RevokeUser(provider, u.Login)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this binary the commands of the scripts: evergrant itself, and
+// consents, the browser in which somebody allows whatever the link asks.
+//
+// Run with runServe it is evergrant by itself, for tests that kill it.
+func TestMain(m *testing.M) {
+	if os.Getenv(runServe) != "" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"evergrant": main, "consents": consents})
+}
+
+const runServe = "EVERGRANT_TEST_RUN"
+
+func consents() {
+	who, err := newPerson("alice")
+	if err == nil {
+		_, err = who.consent(context.Background(), os.Args[1], "")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// TestScripts runs the files of testdata, which are the manual of the command line.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("BROWSER", "consents")
+			e.Setenv("XDG_CACHE_HOME", e.WorkDir+"/cache")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"serving": serving,
+			"word":    word,
+			"copied":  copied,
+		},
+	})
+}
+
+// exits CODE COMMAND ... runs a command that must end with that code. Its output is
+// checked by stdout and stderr, as after exec.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if failed := new(exec.ExitError); errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, not %d", got, want)
+	}
+}
+
+// serving COMMAND ... starts a server and waits for its ready line, whose address
+// becomes EVERGRANT_URL. What it said before is in the file started. The server is
+// told to end when the script is over, and must end well.
+func serving(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: serving COMMAND ...")
+	}
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	cmd := exec.Command(path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME"))
+	log, err := os.Create(ts.MkAbs("server.log"))
+	ts.Check(err)
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		if err := cmd.Wait(); err != nil {
+			ts.Logf("the server ended badly: %v", err)
+		}
+		_ = log.Close()
+	})
+	address, said, err := awaitReady(out)
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		ts.Fatalf("the server did not start: %v\n%s", err, text)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("started"), []byte(said), 0o600))
+	ts.Setenv("EVERGRANT_URL", address)
+}
+
+// awaitReady reads a server's output up to its ready line.
+func awaitReady(out io.Reader) (address, said string, err error) {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		said += lines.Text() + "\n"
+		if address, found := strings.CutPrefix(lines.Text(), "ready: "); found {
+			return address, said, nil
+		}
+	}
+	return "", said, errors.New("its output ended without a ready line")
+}
+
+// word NAME FILE PREFIX puts the first word of a file that begins with the prefix into
+// a variable.
+func word(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: word NAME FILE PREFIX")
+	}
+	for _, w := range strings.FieldsFunc(ts.ReadFile(args[1]), func(r rune) bool { return strings.ContainsRune(" \t\n\",", r) }) {
+		if strings.HasPrefix(w, args[2]) {
+			ts.Setenv(args[0], w)
+			return
+		}
+	}
+	ts.Fatalf("no word begins with %s", args[2])
+}
+
+// copied PROVIDER FILE copies a refresh token from the simulated account page into a
+// file, as its user would.
+func copied(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: copied PROVIDER FILE")
+	}
+	_, rest, _ := strings.Cut(ts.ReadFile("started"), "providers: ")
+	base, _, _ := strings.Cut(rest, "/sim/")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	token, err := pastedToken(ctx, base+"/sim/"+args[0]+"/account")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(token+"\n"), 0o600))
+}
+
+func pastedToken(ctx context.Context, page string) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Accept", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	var shown struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	err = json.NewDecoder(resp.Body).Decode(&shown)
+	return shown.RefreshToken, err
+}

@@ -1,0 +1,166 @@
+// Package awssim provides, for tests, the few operations of AWS that the functions
+// call beside DynamoDB's: KMS, the Parameter Store, Secrets Manager and SQS, in the
+// JSON protocol that the SDK speaks.
+//
+// What the real services check is checked: a wrapped key opens only under its own KMS
+// key and encryption context. Credentials and signatures are not looked at.
+package awssim
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// Server answers for all services at one address. It may be used concurrently.
+type Server struct {
+	aead cipher.AEAD
+
+	mu         sync.Mutex // guards what follows
+	parameters map[string]string
+	secrets    map[string]string
+	refusals   map[string]string
+	sent       map[string][]string
+	calls      []string
+}
+
+// New returns a Server that knows no parameters and no secrets.
+func New() *Server {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	block, _ := aes.NewCipher(key) // the length is right, so neither can fail
+	aead, _ := cipher.NewGCMWithRandomNonce(block)
+	return &Server{
+		aead: aead, parameters: map[string]string{}, secrets: map[string]string{},
+		refusals: map[string]string{}, sent: map[string][]string{},
+	}
+}
+
+// SetParameter makes a SecureString of the Parameter Store.
+func (s *Server) SetParameter(name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parameters[name] = value
+}
+
+// SetSecret makes a text secret of Secrets Manager.
+func (s *Server) SetSecret(id, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[id] = value
+}
+
+// Refuse makes an operation, such as "TrentService.Decrypt", answer with an error of
+// that type; "" lets it through again.
+func (s *Server) Refuse(operation, errorType string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals[operation] = errorType
+}
+
+// Sent returns the bodies of the messages that were sent to a queue, by its URL.
+func (s *Server) Sent(queue string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.sent[queue]...)
+}
+
+// Calls returns the operations that were asked for, in order.
+func (s *Server) Calls() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.calls...)
+}
+
+// request holds the members of every operation's input.
+type request struct {
+	KeyID             string            `json:"KeyId"`
+	Plaintext         []byte            `json:"Plaintext"`
+	CiphertextBlob    []byte            `json:"CiphertextBlob"`
+	EncryptionContext map[string]string `json:"EncryptionContext"`
+	Names             []string          `json:"Names"`
+	WithDecryption    bool              `json:"WithDecryption"`
+	SecretID          string            `json:"SecretId"`
+	QueueURL          string            `json:"QueueUrl"`
+	MessageBody       string            `json:"MessageBody"`
+}
+
+type object map[string]any
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	operation := r.Header.Get("X-Amz-Target")
+	s.calls = append(s.calls, operation)
+	var in request
+	errorType := "SerializationException"
+	var out any
+	if json.NewDecoder(r.Body).Decode(&in) == nil {
+		out, errorType = s.answer(operation, in)
+	}
+	if refusal := s.refusals[operation]; refusal != "" {
+		errorType = refusal
+	}
+	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+	if errorType != "" {
+		w.WriteHeader(http.StatusBadRequest)
+		out = object{"__type": errorType, "message": "simulated"}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (s *Server) answer(operation string, in request) (out any, errorType string) {
+	switch operation {
+	case "TrentService.Encrypt":
+		return object{"KeyId": in.KeyID, "CiphertextBlob": s.aead.Seal(nil, nil, in.Plaintext, in.bound())}, ""
+	case "TrentService.Decrypt":
+		plain, err := s.aead.Open(nil, nil, in.CiphertextBlob, in.bound())
+		if err != nil {
+			return nil, "InvalidCiphertextException"
+		}
+		return object{"KeyId": in.KeyID, "Plaintext": plain}, ""
+	case "AmazonSSM.GetParameters":
+		return s.getParameters(in), ""
+	case "secretsmanager.GetSecretValue":
+		value, ok := s.secrets[in.SecretID]
+		if !ok {
+			return nil, "ResourceNotFoundException"
+		}
+		return object{"Name": in.SecretID, "SecretString": value}, ""
+	case "AmazonSQS.SendMessage":
+		s.sent[in.QueueURL] = append(s.sent[in.QueueURL], in.MessageBody)
+		sum := md5.Sum([]byte(in.MessageBody)) // the SDK compares it
+		return object{"MessageId": rand.Text(), "MD5OfMessageBody": hex.EncodeToString(sum[:])}, ""
+	}
+	return nil, "UnknownOperationException"
+}
+
+// bound is what a ciphertext is bound to: the key and the encryption context. A map
+// becomes JSON in the order of its keys.
+func (in request) bound() []byte {
+	b, _ := json.Marshal(object{"key": in.KeyID, "context": in.EncryptionContext})
+	return b
+}
+
+func (s *Server) getParameters(in request) any {
+	found, invalid := []object{}, []string{}
+	for _, name := range in.Names {
+		value, ok := s.parameters[name]
+		switch {
+		case !ok:
+			invalid = append(invalid, name)
+		case !in.WithDecryption:
+			found = append(found, object{"Name": name, "Value": strings.Repeat("A", 16)}) // the ciphertext
+		default:
+			found = append(found, object{"Name": name, "Value": value})
+		}
+	}
+	return object{"Parameters": found, "InvalidParameters": invalid}
+}

@@ -1,0 +1,231 @@
+package httpapi_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/httpapi"
+)
+
+func TestCookieOfAFlow(t *testing.T) {
+	w := newWorld(t)
+	_, link := w.session("freeagent", "alice")
+	g := w.open(nil, link).want(t, 302, "")
+	cookies := g.header.Values("Set-Cookie")
+	if len(cookies) != 1 {
+		t.Fatalf("cookies: %q", cookies)
+	}
+	name, attributes, _ := strings.Cut(cookies[0], "; ")
+	if !strings.HasPrefix(name, "evg-dev-") || attributes != "Path=/; Max-Age=900; HttpOnly; SameSite=Lax" {
+		t.Errorf("cookie %q; %q", name, attributes)
+	}
+}
+
+// Under https the cookie is one that no sibling domain can set, and one without the
+// prefix counts for nothing.
+func TestCookieUnderHTTPS(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Keys.PublicURL = "https://auth.example.com"
+	h := httpapi.New(w.cfg)
+	link := func() string {
+		_, link := w.session("fflogs", "alice")
+		u, err := url.Parse(link)
+		if err != nil || u.Host != "auth.example.com" {
+			t.Fatalf("link to %q: %v", u.Host, err)
+		}
+		return u.RequestURI()
+	}
+	g := serve(t, h, "GET", link(), func(r *http.Request) { r.Host = "evil.example" }).want(t, 302, "")
+	name, attributes, _ := strings.Cut(g.header.Get("Set-Cookie"), "; ")
+	if !strings.HasPrefix(name, "__Host-evg-") || attributes != "Path=/; Max-Age=900; HttpOnly; Secure; SameSite=Lax" {
+		t.Errorf("cookie %q; %q", name, attributes)
+	}
+	to, err := url.Parse(g.header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to.Query().Get("redirect_uri") != "https://auth.example.com/callback/fflogs" {
+		t.Errorf("the Host header made the redirect URI %q", to.Query().Get("redirect_uri"))
+	}
+	callback := "/callback/fflogs?code=x&state=" + to.Query().Get("state")
+	serve(t, h, "GET", callback, func(r *http.Request) {
+		r.Header.Set("Cookie", strings.Replace(name, "__Host-evg-", "evg-dev-", 1))
+	}).want(t, 409, "restart_connect")
+}
+
+func TestPreviewerUsesNothingUp(t *testing.T) {
+	w := newWorld(t)
+	session, link := w.session("freeagent", "alice")
+	g := w.request("HEAD", strings.TrimPrefix(link, w.url), nil)
+	if g.status != 200 || g.header.Get("Set-Cookie") != "" || g.header.Get("Location") != "" {
+		t.Errorf("HEAD makes %d, cookie %q", g.status, g.header.Get("Set-Cookie"))
+	}
+	w.call("all", "GET", "/v1/connect-sessions/"+session, "").want(t, 200, `"status":"open"`)
+	w.open(nil, link).want(t, 302, "")
+	w.open(nil, link).want(t, 302, "")
+}
+
+func TestCallbackQueries(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("c", 6<<10)
+	for query, status := range map[string]int{
+		"code=a&code=b&state=s":                                400,
+		"code=a&c%6fde=b&state=s":                              400,
+		"code=a&state=s&state=s":                               400,
+		"error=a&error=b&state=s":                              400,
+		"code=a&state=s&iss=x&iss=y":                           400,
+		"code=a&state=s&realmId=1&realmId=2":                   400,
+		"code=%zz&state=s":                                     400,
+		"code=%FF&state=s":                                     400,
+		strings.Repeat("a", 17<<10):                            400,
+		"code=" + long + "&state=s":                            409, // read, and no such state
+		"code=a;b&state=s":                                     409,
+		"code=a&state=s&utm_source=x&hd=example":               409,
+		"error=access_denied&error_description=%E4%F6&state=s": 409,
+		"":             409,
+		"code=a":       409,
+		"error=a&x":    409,
+		"state=&code=": 409,
+	} {
+		g := w.open(nil, w.url+"/callback/freeagent?"+query)
+		if g.status != status || !strings.Contains(g.body, "<h1>") {
+			t.Errorf("%.40s: %d %s", query, g.status, g.body)
+		}
+	}
+}
+
+// Without a valid state nothing of the query gets onto the page: it would be anybody's
+// words under our name.
+func TestWordsOfAStrangerAreNotShown(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{
+		"/callback/freeagent?error=PHISH&error_description=PHISH&state=PHISH", "/callback/freeagent?PHISH=1&PHISH=2",
+		"/authorize/freeagent?session=PHISH", "/authorize/fflogs?return_to=https://PHISH.example/", "/authorize/PHISH?session=x", "/callback/PHISH?code=x",
+	} {
+		g := w.open(nil, w.url+path)
+		if strings.Contains(g.body, "PHISH") || g.header.Get("Location") != "" || g.status < 400 {
+			t.Errorf("%s: %d %s", path, g.status, g.body)
+		}
+	}
+}
+
+func TestRefusedConsent(t *testing.T) {
+	w := newWorld(t)
+	_, link := w.session("freeagent", "alice")
+	jar := newJar(t)
+	back := w.consent(jar, w.open(jar, link).header.Get("Location"), "deny")
+	g := w.open(jar, back).want(t, 303, "")
+	if !strings.Contains(g.header.Get("Location"), "evergrant_error=access_denied") {
+		t.Errorf("the application is told %q", g.header.Get("Location"))
+	}
+	w.open(jar, back).want(t, 409, "start again") // the state is spent
+}
+
+// Without a return address a person reads what happened, the provider's words as its
+// own.
+func TestPlainPage(t *testing.T) {
+	w := newWorld(t)
+	link := w.call("all", "POST", "/v1/connect-sessions", `{"integration":"freeagent","owner":"a"}`).want(t, 201, "").json(t)["authorize_url"].(string)
+	jar := newJar(t)
+	to, err := url.Parse(w.open(jar, link).header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := "<script>alert(1)</script>\u202ecod.exe" + strings.Repeat("x", 300)
+	query := url.Values{"error": {"access_denied"}, "error_description": {words}, "state": {to.Query().Get("state")}}
+	g := w.open(jar, w.url+"/callback/freeagent?"+query.Encode()).want(t, 400, "These are the words of FreeAgent, not ours.")
+	_, style, _ := strings.Cut(g.body, "<style>")
+	style, _, _ = strings.Cut(style, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	if !strings.Contains(g.header.Get("Content-Security-Policy"), "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+		t.Error("the policy forbids the page's own style")
+	}
+	for _, bad := range []string{"<script", "\u202e", strings.Repeat("x", 201)} {
+		if strings.Contains(g.body, bad) {
+			t.Errorf("the page holds %q", bad)
+		}
+	}
+	if !strings.Contains(g.body, `“&lt;script&gt;alert(1)&lt;/script&gt;\u202ecod.exe`) {
+		t.Errorf("the provider's words are lost: %s", g.body)
+	}
+}
+
+func TestLocalhostGoesTo127(t *testing.T) {
+	w := newWorld(t)
+	h := httpapi.New(w.cfg)
+	host := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
+	for name, to := range map[string]string{
+		"localhost:8080": "http://127.0.0.1:8080/callback/freeagent?code=a%20b&state=s", "localhost": "http://127.0.0.1/callback/freeagent?code=a%20b&state=s",
+		"127.0.0.1:8080": "", "localhost:80x": "", "localhost.evil.example:80": "", "evil.example": "",
+	} {
+		g := serve(t, h, "GET", "/callback/freeagent?code=a%20b&state=s", host(name))
+		if g.header.Get("Location") != to || (to != "") != (g.status == 302) {
+			t.Errorf("%s: %d to %q", name, g.status, g.header.Get("Location"))
+		}
+	}
+	serve(t, h, "GET", "/healthz", host("localhost:8080")).want(t, 200, "")
+	w.cfg.Keys.PublicURL = "https://auth.example.com"
+	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", host("localhost:8080")).want(t, 409, "")
+}
+
+func TestOriginOfTheEntrance(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Keys.PublicURL = ""
+	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", nil).want(t, 500, "public_url")
+	w.cfg.Origin = func(*http.Request) string { return "https://abc.execute-api.eu-west-1.amazonaws.com" }
+	g := serve(t, httpapi.New(w.cfg), "GET", "/v1/integrations", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["all"]) })
+	g.want(t, 200, `"redirect_uri":"https://abc.execute-api.eu-west-1.amazonaws.com/callback/freeagent"`)
+}
+
+func TestPublicConnectIsSlowedDown(t *testing.T) {
+	w := newWorld(t)
+	path := "/authorize/fflogs?return_to=" + url.QueryEscape("http://127.0.0.1:9/back")
+	last := got{}
+	for range 31 {
+		last = w.open(nil, w.url+path)
+	}
+	if last.want(t, 429, "rate_limited"); last.header.Get("Retry-After") == "" || !strings.Contains(last.body, "<h1>") {
+		t.Errorf("the person is told %s", last.body)
+	}
+	_, link := w.session("fflogs", "alice")
+	w.open(nil, link).want(t, 302, "") // with a session there is no such limit
+}
+
+// Every text of a page is escaped, whoever it is from.
+func TestPageEscapes(t *testing.T) {
+	for _, evil := range []string{
+		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title><script>`, `&lt;script&gt;`, `' onmouseover='x`,
+		"\x1b[31mred", "a\r\nb", "\u202egpj.exe", "zero\u200bwidth", "\u2066x\u2069", "bad\xffutf8", "\ue000private", "\u2028line", "\u00adsoft",
+	} {
+		page := httpapi.Markup(broker.Page{
+			Title: evil, Text: evil, Quote: evil, QuoteFrom: evil, RedirectURI: evil, Code: broker.Code(evil),
+		})
+		for _, bad := range []string{"<script", "<img", "\x1b", "\r", "\u202e", "\u200b", "\u2066", "\u2069", "\xff", "\ue000", "\u2028", "\u00ad", `"><`, `' on`} {
+			if strings.Contains(page, bad) {
+				t.Errorf("%q gets into the page as %q", evil, bad)
+			}
+		}
+	}
+	if page := httpapi.Markup(broker.Page{Title: "Zürich, 東京 ✓", Text: "a"}); !strings.Contains(page, "Zürich, 東京 ✓") {
+		t.Error("plain text is not shown plainly")
+	}
+}
+
+// Templates would be a third of a function's size.
+func TestNoTemplatesAreLinked(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		if p := strings.TrimSpace(pkg); p == "html/template" || p == "text/template" {
+			t.Errorf("%s is linked", p)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/wire"
+)
+
+func document(t *testing.T, w *world) *openapi3.T {
+	t.Helper()
+	g := w.call("", "GET", "/v1/openapi.json", "").want(t, 200, "")
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(g.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func TestDocumentIsValid(t *testing.T) {
+	doc := document(t, newWorld(t))
+	if doc.OpenAPI != "3.1.0" {
+		t.Errorf("it is OpenAPI %s", doc.OpenAPI)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The document and the code have the same operations, with the same scopes and
+// parameters.
+func TestDocumentHasTheRoutes(t *testing.T) {
+	described := map[string]httpapi.RouteInfo{}
+	for path, item := range document(t, newWorld(t)).Paths.Map() {
+		for method, op := range item.Operations() {
+			info := httpapi.RouteInfo{Method: method, Path: path}
+			if err := json.Unmarshal([]byte(raw(t, op.Extensions["x-scope"])), &info.Scope); err != nil {
+				t.Errorf("%s %s: scope: %v", method, path, err)
+			}
+			for _, p := range op.Parameters {
+				info.Params = append(info.Params, p.Value.Name)
+			}
+			described[method+" "+path] = info
+			if open := op.Security != nil && len(*op.Security) == 0; open != (info.Scope == "none") {
+				t.Errorf("%s %s: the scope %s does not go with its security", method, path, info.Scope)
+			}
+		}
+	}
+	served := map[string]httpapi.RouteInfo{}
+	for _, r := range httpapi.Routes() {
+		served[r.Method+" "+r.Path] = r
+	}
+	for _, browser := range []string{"GET /authorize/{integration}", "GET /callback/{integration}"} {
+		if described[browser].Scope != "none" {
+			t.Errorf("%s is not described as open", browser)
+		}
+		delete(described, browser)
+	}
+	if diff := cmp.Diff(served, described); diff != "" {
+		t.Errorf("served (-) and described (+) differ:\n%s", diff)
+	}
+}
+
+func raw(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestDocumentHasTheCodes(t *testing.T) {
+	doc := document(t, newWorld(t))
+	var listed []string
+	for _, c := range doc.Components.Schemas["Problem"].Value.Properties["code"].Value.Enum {
+		listed = append(listed, c.(string))
+	}
+	codes := httpapi.Codes()
+	slices.Sort(listed)
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(codes)), listed); diff != "" {
+		t.Errorf("codes of the table (-) and of the document (+) differ:\n%s", diff)
+	}
+}
+
+// Each schema has the members of its type in package wire, and demands those that are
+// always there.
+func TestDocumentHasTheMembers(t *testing.T) {
+	doc := document(t, newWorld(t))
+	for name, v := range map[string]any{
+		"SessionRequest": wire.SessionRequest{}, "NewSession": wire.NewSession{}, "Session": wire.Session{}, "ConfirmRequest": wire.ConfirmRequest{},
+		"ImportRequest": wire.ImportRequest{}, "TagsRequest": wire.TagsRequest{}, "Connection": wire.Connection{}, "Account": wire.Account{},
+		"Entry": wire.Entry{}, "Receipt": wire.Receipt{}, "RefreshRequest": wire.RefreshRequest{}, "Token": wire.Token{},
+		"Integration": wire.Integration{}, "Client": wire.Client{}, "Circuit": wire.Circuit{}, "Hour": wire.Hour{}, "Health": wire.Health{},
+		"Problem": wire.Problem{}, "ConnectionList": wire.List[wire.Connection]{}, "IntegrationList": wire.List[wire.Integration]{}, "HourList": wire.List[wire.Hour]{},
+	} {
+		schema := doc.Components.Schemas[name]
+		if schema == nil {
+			t.Errorf("there is no schema %s", name)
+			continue
+		}
+		var all, always []string
+		for field := range reflect.TypeOf(v).Fields() {
+			member, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+			all = append(all, member)
+			if options == "" {
+				always = append(always, member)
+			}
+		}
+		slices.Sort(all)
+		slices.Sort(always)
+		if diff := cmp.Diff(all, slices.Sorted(maps.Keys(schema.Value.Properties))); diff != "" {
+			t.Errorf("%s: members of the type (-) and of the schema (+) differ:\n%s", name, diff)
+		}
+		if diff := cmp.Diff(always, slices.Sorted(slices.Values(schema.Value.Required))); diff != "" {
+			t.Errorf("%s: members always there in the type (-) and in the schema (+) differ:\n%s", name, diff)
+		}
+	}
+	for name, schema := range doc.Components.Schemas {
+		if _, has := schema.Value.Properties["refresh_token"]; has && name != "ImportRequest" {
+			t.Errorf("%s has a refresh token", name)
+		}
+	}
+}
+
+// What the routes answer is what the document says.
+func TestAnswersFitTheDocument(t *testing.T) {
+	w := newWorld(t)
+	doc := document(t, w)
+	id := w.connect("freeagent", "alice")
+	ended := w.connect("redbooth", "alice")
+	session, _ := w.session("freeagent", "bob")
+	w.call("all", "DELETE", "/v1/connections/"+ended, "").want(t, 200, "")
+	for _, c := range []struct{ method, template, path, body string }{
+		{"POST", "/v1/connect-sessions", "", `{"integration":"freeagent","owner":"a","tags":{"a":"b"},"scopes":[],"expires_in_s":60}`},
+		{"POST", "/v1/connect-sessions", "", `{}`},
+		{"GET", "/v1/connect-sessions/{id}", "/v1/connect-sessions/" + session, ""},
+		{"POST", "/v1/connect-sessions/{id}/confirm", "/v1/connect-sessions/" + session + "/confirm", `{"confirm":"wrong","owner":"bob"}`},
+		{"GET", "/v1/connections/{id}", "/v1/connections/" + id, ""},
+		{"GET", "/v1/connections/{id}", "/v1/connections/" + ended, ""},
+		{"GET", "/v1/connections/{id}", "/v1/connections/conn_none", ""},
+		{"GET", "/v1/connections", "/v1/connections?owner=alice&limit=1", ""},
+		{"GET", "/v1/connections/{id}/token", "/v1/connections/" + id + "/token", ""},
+		{"GET", "/v1/connections/{id}/token", "/v1/connections/" + id + "/token?need=x", ""},
+		{"GET", "/v1/connections/{id}/token", "/v1/connections/" + ended + "/token", ""},
+		{"POST", "/v1/connections/{id}/refresh", "/v1/connections/" + id + "/refresh", `{"if_generation":1}`},
+		{"POST", "/v1/connections/{id}/activate", "/v1/connections/" + id + "/activate", ""},
+		{"PATCH", "/v1/connections/{id}", "/v1/connections/" + id, `{"tags":{}}`},
+		{"POST", "/v1/connections", "", `{"integration":"redbooth","owner":"a","refresh_token":"x"}`},
+		{"POST", "/v1/connections", "", `{"integration":"redbooth","owner":"a","refresh_token":"x","hold":true}`},
+		{"DELETE", "/v1/connections/{id}", "/v1/connections/" + id, ""},
+		{"GET", "/v1/integrations", "", ""},
+		{"GET", "/v1/providers", "", ""},
+		{"GET", "/v1/providers/{id}", "/v1/providers/askfred", ""},
+		{"GET", "/v1/providers/{id}", "/v1/providers/nothing", ""},
+		{"GET", "/v1/stats", "", ""},
+		{"GET", "/healthz", "", ""},
+		{"POST", "/v1/admin/reseal", "", ""},
+	} {
+		path := c.path
+		if path == "" {
+			path = c.template
+		}
+		g := w.call("all", c.method, path, c.body)
+		response := doc.Paths.Value(c.template).GetOperation(c.method).Responses.Status(g.status)
+		if response == nil {
+			t.Errorf("%s %s: %d is not described: %s", c.method, path, g.status, g.body)
+			continue
+		}
+		media := response.Value.Content[g.header.Get("Content-Type")]
+		if media == nil {
+			t.Errorf("%s %s: %d is described as another type than %s", c.method, path, g.status, g.header.Get("Content-Type"))
+			continue
+		}
+		var v any
+		if err := json.Unmarshal([]byte(g.body), &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := media.Schema.Value.VisitJSON(v, openapi3.EnableFormatValidation()); err != nil {
+			t.Errorf("%s %s: %v", c.method, path, err)
+		}
+	}
+}
+
+// A function on AWS does not carry the catalogue: it shows what is configured, to each
+// caller its own.
+func TestProvidersWithoutTheCatalogue(t *testing.T) {
+	w := newWorld(t)
+	w.call("foreign", "GET", "/v1/providers", "").want(t, 200, `"id":"askfred"`)
+	w.cfg.Catalog.IDs, w.cfg.Catalog.Lookup = nil, nil
+	h := httpapi.NewAPI(w.cfg)
+	get := func(key, path string) got {
+		r := "Bearer " + w.key[key]
+		return serve(t, h, "GET", path, authorized(r))
+	}
+	if g := get("foreign", "/v1/providers").want(t, 200, `"id":"redbooth"`); strings.Contains(g.body, "freeagent") {
+		t.Error("a caller sees another's provider")
+	}
+	get("all", "/v1/providers/freeagent").want(t, 200, `"token_endpoint"`)
+	get("foreign", "/v1/providers/freeagent").want(t, 404, "not_found")
+}
