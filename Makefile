@@ -40,16 +40,17 @@ $(FUNCTIONS:%=function-%): function-%:
 zip: build-functions ## Pack them as build/<function>.zip, byte for byte the same each time, and print sizes
 	@go run ./tools/lambdazip $(FUNCTIONS:%=build/%)
 
-# What `sam build` calls, one for each function of template.yaml (BuildMethod: makefile).
+# What `sam build` calls, one for each function of template.yaml (BuildMethod: makefile). Beside
+# each binary goes the compiled configuration, without a secret in it.
+CONFIG ?= evergrant.yaml
 .PHONY: build-AuthorizeFunction build-CallbackFunction build-RefreshFunction build-ApiFunction
 build-AuthorizeFunction: function-authorize
-	cp build/authorize/bootstrap "$(ARTIFACTS_DIR)/"
 build-CallbackFunction: function-callback
-	cp build/callback/bootstrap "$(ARTIFACTS_DIR)/"
 build-RefreshFunction: function-refresh
-	cp build/refresh/bootstrap "$(ARTIFACTS_DIR)/"
 build-ApiFunction: function-api
-	cp build/api/bootstrap "$(ARTIFACTS_DIR)/"
+build-AuthorizeFunction build-CallbackFunction build-RefreshFunction build-ApiFunction: build-%Function:
+	cp build/$(shell echo $* | tr A-Z a-z)/bootstrap "$(ARTIFACTS_DIR)/"
+	go run ./cmd/evergrant config build $(CONFIG) --out "$(ARTIFACTS_DIR)/evergrant.json"
 
 .PHONY: clean
 clean: ## Remove what was built; what was fetched for tests stays (make clean-reference)
@@ -83,6 +84,24 @@ vuln: ## Look for known vulnerabilities (asks vuln.go.dev, so CI without the int
 .PHONY: cfn-lint
 cfn-lint: reference-cfn-lint ## Check template.yaml
 	$(REFERENCE)/cfn-lint/bin/cfn-lint --non-zero-exit-code informational template.yaml
+
+.PHONY: model
+model: ## Explore every interleaving of the refresh protocol, and catch every planted mistake (14 minutes)
+	@go run ./tools/model $(ARGS)
+
+.PHONY: mutants
+mutants: ## Take each defence of the fault table out in turn; its test must turn red (ARGS=F07)
+	@go run ./tools/mutants $(ARGS)
+
+.PHONY: simulate
+simulate: ## Simulate a day of 1,000,000 connections and a year of 10,000; writes docs/figures (10 minutes)
+	@go run ./tools/simulate -figures docs/figures $(ARGS)
+
+# The oidc-provider takes part where it was fetched (make reference-oidc).
+.PHONY: soak
+soak: build ## Kill a server of 2,000 one-minute tokens with kill -9, again and again (10 minutes; ARGS="-for 1m")
+	@$(if $(wildcard $(REFERENCE)/oidc/ready),EVERGRANT_OIDC_PROVIDER=$(CURDIR)/$(REFERENCE)/oidc) \
+		go run ./tools/soak -evergrant build/evergrant $(ARGS)
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=pattern)

@@ -27,8 +27,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    client internal/{config,config/yamlfile,httpapi,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
-client                           internal/wire golang.org/x/oauth2  # users inherit this graph
+cmd/evergrant                    internal/{config,config/yamlfile,httpapi,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
 internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,sqsqueue} aws/aws-sdk-go-v2
@@ -38,7 +37,7 @@ internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} a
 internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 
-internal/console                 internal/wire
+internal/console                 internal/{secret,wire}
 internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
 internal/lambdahttp              aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
@@ -50,6 +49,9 @@ internal/sqsqueue                aws/aws-sdk-go-v2
 
 internal/keyfile                 internal/secret
 internal/rescue                  internal/secret
+
+internal/simulate                internal/{broker,circuit,config,config/yamlfile,connection,item,provider,refresh,schedule,secret}  # a day and a year of the above, for tools/simulate
+internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
 internal/broker                  internal/{config,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
@@ -67,15 +69,31 @@ internal/simprovider             # knows HTTP, never our types
 internal/wire
 
 tools/lambdazip
+tools/model                      internal/refresh/modelcheck
+tools/mutants
+tools/simulate                   internal/simulate
+tools/soak                       internal/{config,simprovider,wire}
 tools/suites
 `
 
 // revealers lists every file that reads a secret's text, outside tests, and why. Each is a place
 // from which a secret could leave.
 const revealers = `
+cmd/evergrant/api.go               # the API key, as the bearer of its own requests
+cmd/evergrant/connect.go           # the confirm token, sent back to the server
+cmd/evergrant/connections.go       # the refresh token that is imported
+cmd/evergrant/dev.go               # the key of the page, printed and kept 0600
+cmd/evergrant/setup.go             # a new API key, shown once
 internal/broker/begin.go           # state and cookie go to the browser; their hashes are kept
+internal/broker/complete.go        # the confirm token goes to the browser; its hash is kept
+internal/broker/cursor.go          # a cursor, sealed so that it cannot be forged
+internal/broker/imports.go         # checks an imported token's characters
+internal/broker/token.go           # the secret fields that go with a token
 internal/config/access.go          # a key's hash
 internal/config/secrets.go         # compares client secrets
+internal/console/backend.go        # the page's own API key
+internal/httpapi/page.go           # the confirm token, shown where no return address takes it
+internal/httpapi/token.go          # the access token that is handed out
 internal/keyfile/keyfile.go        # the wrapping key
 internal/provider/classify.go      # takes the request's secrets out of what a provider says
 internal/provider/client.go        # the token request

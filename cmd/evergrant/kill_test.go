@@ -30,12 +30,14 @@ const (
 	beforeActs        // the provider has the request and has done nothing
 	acted             // it has acted, and its answer is not on the way
 	answered          // its answer is on the way, and may be stored or not
+	held              // it has not acted, and does once it is released
 )
 
 // interrupted is a provider that tells when a request at a path is at a moment, and
 // but for the last moment goes no further.
 type interrupted struct {
-	next http.Handler
+	next    http.Handler
+	release chan struct{} // closed by the test
 
 	mu     sync.Mutex
 	path   string        // end of the path; guarded by mu
@@ -77,6 +79,10 @@ func (p *interrupted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.next.ServeHTTP(w, r)
 		_ = http.NewResponseController(w).Flush() // whoever it was for may be dead
 		struck <- struct{}{}
+	case held:
+		struck <- struct{}{}
+		<-p.release
+		p.next.ServeHTTP(w, r)
 	}
 }
 
@@ -258,7 +264,7 @@ func (d *deployment) await(try func() error) {
 
 func startInterrupted(t *testing.T) (*interrupted, *simprovider.Server) {
 	t.Helper()
-	p := &interrupted{}
+	p := &interrupted{release: make(chan struct{})}
 	srv := httptest.NewServer(p)
 	t.Cleanup(srv.Close)
 	sims := simprovider.New(simprovider.Config{BaseURL: srv.URL, TokenTTL: time.Hour})

@@ -76,7 +76,7 @@ func run() int {
 		kong.Name("evergrant"),
 		kong.Description("Evergrant keeps third-party OAuth access alive: it connects accounts, refreshes their tokens before they expire and hands out fresh ones.\n\n"+
 			"Begin with: evergrant dev"),
-		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run"}, {Key: "connections", Title: "Connections (of the server at --url)"}, {Key: "set up", Title: "Set up"},
 		}),

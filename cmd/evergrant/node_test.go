@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/config/yamlfile"
+	"github.com/evergrant/evergrant/internal/wire"
+)
+
+func TestTheOriginIsTheAddressOnLoopbackOnly(t *testing.T) {
+	loopback := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}
+	anywhere := &net.TCPAddr{IP: net.IPv4zero, Port: 80}
+	c, err := withOrigin(&config.Config{}, loopback)
+	if err != nil || c.PublicURL != "http://127.0.0.1:80" {
+		t.Errorf("loopback: %+v, %v", c, err)
+	}
+	if _, err := withOrigin(&config.Config{}, anywhere); err == nil {
+		t.Error("an origin was made up for an address that is not one")
+	}
+	named := &config.Config{PublicURL: "https://auth.example.com"}
+	if c, err := withOrigin(named, anywhere); err != nil || c.PublicURL != named.PublicURL {
+		t.Errorf("named: %+v, %v", c, err)
+	}
+}
+
+func TestTheRestoreEpochIsAWholeNumberOrAbsent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), epochFile)
+	if n, err := readEpoch(path); n != 0 || err != nil {
+		t.Errorf("absent: %d, %v", n, err)
+	}
+	for text, want := range map[string]int64{"0": 0, "3\n": 3, "": -1, "-1": -1, "three": -1} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n, err := readEpoch(path)
+		if want < 0 && err == nil || want >= 0 && (n != want || err != nil) {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+}
+
+// Only hosts that the file names on loopback, or allows on a private network, are
+// dialled there.
+func TestEgressIsByHost(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	defer srv.Close()
+	file := func(endpoint string) *config.Config {
+		c, err := yamlfile.Parse([]byte(`
+public_url: https://auth.example.com
+integrations:
+  acme:
+    client_id: x
+    client_secret: ${env:ACME}
+    provider: {authorization_endpoint: ` + endpoint + `/a, token_endpoint: ` + endpoint + `/t, token_endpoint_auth_method: client_secret_post, pkce: S256}
+`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for endpoint, reached := range map[string]bool{srv.URL: true, "https://acme.example": false} {
+		client := newProviderClient(file(endpoint), time.Now)
+		if client.AllowLoopback != reached {
+			t.Errorf("%s: AllowLoopback is %v", endpoint, client.AllowLoopback)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Transport.RoundTrip(r)
+		if err == nil {
+			_ = resp.Body.Close() // nothing is read of it
+		}
+		if (err == nil) != reached {
+			t.Errorf("%s: loopback was reached: %v", endpoint, err == nil)
+		}
+	}
+}
+
+func TestAnAPIKeyOfDevIsKeptAndGuarded(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "dev")
+	key, err := devKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := devKey(data)
+	if err != nil || !again.Equal(key) {
+		t.Errorf("the key did not stay: %v", err)
+	}
+	path := filepath.Join(data, devKeyFile)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := devKey(data); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key that others may read: %v", err)
+	}
+}
+
+// TestTermSavesWhatTheProviderAnswers: told to end, the server waits for the refresh
+// under way, and the next one finds it saved.
+func TestTermSavesWhatTheProviderAnswers(t *testing.T) {
+	t.Parallel()
+	provider, sims := startInterrupted(t)
+	d := newDeployment(t, sims)
+	d.start()
+	t.Cleanup(func() { d.kill() })
+	who, err := newPerson("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := d.connect(who, "ada")
+	struck := provider.arm("/oauth/token", held, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- d.refresh(conn) }()
+	<-struck
+	if err := d.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	d.await(func() error { // it takes nothing new
+		c, err := net.Dial("tcp", d.address)
+		if err == nil {
+			_ = c.Close() // it was let in
+			return errors.New("still listening")
+		}
+		return nil
+	})
+	close(provider.release)
+	if err := <-ended; err != nil {
+		t.Errorf("the refresh under way: %v", err)
+	}
+	if err := d.process.Wait(); err != nil {
+		t.Errorf("the server ended badly: %v", err)
+	}
+	provider.arm("", never, 0)
+	d.start()
+	var now wire.Connection
+	if err := d.call(http.MethodGet, "/v1/connections/"+conn.ID, nil, &now); err != nil {
+		t.Fatal(err)
+	}
+	if now.Generation != conn.Generation+1 || now.Status != "active" {
+		t.Errorf("%s, generation %d after %d", now.Status, now.Generation, conn.Generation)
+	}
+}
+
+// TestRescuedAnswersAreReplayed: of a connection that is gone, the record is done with.
+func TestRescuedAnswersAreReplayed(t *testing.T) {
+	st := openStage(t)
+	const id = "conn_AAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	if err := st.node.rescue.Put(t.Context(), id, []byte(`{"Kind":"revoke","ID":"`+id+`","Gen":1,"SaveID":"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if !st.node.rescue.Holds(id) {
+		t.Fatal("the record is not held")
+	}
+	st.node.replay(t.Context())
+	if st.node.rescue.Holds(id) {
+		t.Error("the record was not replayed")
+	}
+}
