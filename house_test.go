@@ -72,7 +72,7 @@ tools/lambdazip
 tools/model                      internal/refresh/modelcheck
 tools/mutants
 tools/simulate                   internal/simulate
-tools/soak                       internal/{config,simprovider,wire}
+tools/soak                       internal/{simprovider,wire}
 tools/suites
 `
 

@@ -187,6 +187,7 @@ func (s Server) print(p *process, x wire.Connection) error {
 		{"missing scope", x.MissingScope},
 		{"expires", relative(x.ExpiresAt, now)},
 		{"next refresh", relative(x.NextRefreshAt, now)},
+		{"reconnect by", relative(x.ReconnectBy, now)},
 		{"created", relative(&x.CreatedAt, now)},
 		{"changed", relative(&x.UpdatedAt, now)},
 		{"redirect URI", x.RedirectURI},

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/console"
+	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
 	"github.com/evergrant/evergrant/internal/simprovider"
@@ -14,8 +17,10 @@ import (
 // devHandler is the broker with the page of dev at / and under /app/. The page
 // speaks to the broker as an application does: by its API, with a key.
 func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Text) http.Handler {
+	quiet := n.face // an open page polls each second: its requests are no news
+	quiet.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	page := console.New(console.Config{
-		API: n.handler, Key: key, Origin: origin, Integrations: cards(sims), Now: time.Now,
+		API: httpapi.New(quiet), Key: key, Origin: origin, Integrations: cards(sims), Now: time.Now,
 		Faults: func(provider string, kind console.Fault) error { return misbehave(sims, provider, kind) },
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

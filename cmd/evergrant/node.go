@@ -59,6 +59,7 @@ type node struct {
 	rescue  *rescue.Log
 	secrets *config.Secrets
 	broker  *broker.Broker
+	face    httpapi.Config // of handler
 	handler http.Handler
 }
 
@@ -90,11 +91,15 @@ func openNode(c nodeConfig) (*node, error) {
 		Settings: c.Settings, Secrets: n.secrets, Store: store, Rescue: n.rescue, Now: c.Now, Log: c.Log, Pause: c.Pause,
 		Keys:     secret.NewKeyring(c.Settings.Deployment, wrapper, store),
 		Provider: newProviderClient(c.Settings, c.Now),
-		Timers:   true, Horizon: refresh.HorizonLocal, Epoch: epoch,
+		// A send that was begun last ends within 15 s: so a tick that a provider holds
+		// up ends before the next one is due.
+		TickTime: 42 * time.Second, Spread: 40 * time.Second,
+		Timers: true, Horizon: refresh.HorizonLocal, Epoch: epoch,
 	})
-	n.handler = httpapi.New(httpapi.Config{
+	n.face = httpapi.Config{
 		Broker: n.broker, Keys: c.Settings, Log: c.Log, Now: c.Now, Version: version(), Catalog: config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs},
-	})
+	}
+	n.handler = httpapi.New(n.face)
 	return n, nil
 }
 

@@ -155,11 +155,11 @@ func TestTermSavesWhatTheProviderAnswers(t *testing.T) {
 	}
 }
 
-// TestRescuedAnswersAreReplayed: of a connection that is gone, the record is done with.
+// TestRescuedAnswersAreReplayed with a record that holds no token to revoke.
 func TestRescuedAnswersAreReplayed(t *testing.T) {
 	st := openStage(t)
 	const id = "conn_AAAAAAAAAAAAAAAAAAAAAAAAAAA"
-	if err := st.node.rescue.Put(t.Context(), id, []byte(`{"Kind":"revoke","ID":"`+id+`","Gen":1,"SaveID":"x"}`)); err != nil {
+	if err := st.node.rescue.Put(t.Context(), id, []byte(`{"Kind":"revoke","ID":"`+id+`","Integration":"redbooth","ClientID":"dev-redbooth","Gen":1}`)); err != nil {
 		t.Fatal(err)
 	}
 	if !st.node.rescue.Holds(id) {

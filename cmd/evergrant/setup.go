@@ -206,7 +206,7 @@ func orDash(s string) string {
 func (c *providersCommand) one(p *process) error {
 	e, err := provider.Lookup(c.ID)
 	if errors.Is(err, provider.ErrUnknownProvider) {
-		return fmt.Errorf("the catalogue has no %q; it has %s. A provider that it lacks stands in the configuration itself, as a mapping under provider:", c.ID, strings.Join(provider.IDs(), ", "))
+		return fmt.Errorf("the catalogue has no %q; it has %s; a provider that it lacks is described in the configuration itself, by a mapping in place of the id", c.ID, strings.Join(provider.IDs(), ", "))
 	}
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -155,11 +156,32 @@ func (p Parts) AWS(s Service) aws.Config {
 // by an API Gateway, for 30 s. A function that neither exchanges codes nor refreshes
 // passes a nil resolver and a nil rescuer.
 func (p Parts) Broker(resolve config.Resolver, rescue refresh.Rescuer, gateway bool) *broker.Broker {
-	return broker.New(broker.Config{
+	c := p.config(resolve, rescue)
+	c.Gateway = gateway
+	return broker.New(c)
+}
+
+// tickTime is half of the refresh function's minute: what is begun in it can end in the
+// other half. tickSpread leaves a little of it over.
+const (
+	tickTime   = 30 * time.Second
+	tickSpread = 25 * time.Second
+)
+
+// Scheduler makes the use cases for the function that the schedule wakes. What is too
+// much for one invocation goes to chunks; see broker.Config.
+func (p Parts) Scheduler(resolve config.Resolver, rescue refresh.Rescuer, chunks func(context.Context, string, int64, []string) error) *broker.Broker {
+	c := p.config(resolve, rescue)
+	c.Chunks, c.TickTime, c.Spread = chunks, tickTime, tickSpread
+	return broker.New(c)
+}
+
+func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Config {
+	return broker.Config{
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
-		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Gateway: gateway, Epoch: p.Env.Epoch,
-	})
+		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch,
+	}
 }
 
 // provider admits addresses of the own network only where the operator configured

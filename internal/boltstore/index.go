@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"github.com/evergrant/evergrant/internal/item"
 )
@@ -53,6 +54,11 @@ func newExpiry(table string) index {
 // end is 00 01.
 func appendTerm(b []byte, s string) []byte {
 	return append(appendPrefix(b, s), 0x00, 0x01)
+}
+
+// termOf is the text of a term that appendTerm wrote.
+func termOf(term string) string {
+	return strings.ReplaceAll(strings.TrimSuffix(term, "\x00\x01"), "\x00\xFF", "\x00")
 }
 
 // appendPrefix appends s as the beginning of a term.

@@ -115,6 +115,7 @@ func (s *Store) Query(ctx context.Context, q item.Query) (item.Page, error) {
 		last := ""
 		more := walk(tx.Bucket(bucketName(string(s.items), def.Name)), first, after, q.Limit, func(row, key []byte) {
 			page.Keys, last = append(page.Keys, string(key)), string(row)
+			page.Ranges = append(page.Ranges, termOf(last[len(hash):len(last)-len(key)]))
 		})
 		if more {
 			page.Next = q.Cursor(strings.TrimPrefix(last, hash))

@@ -192,6 +192,7 @@ type View struct {
 	ShownReason   string
 	MissingScope  []string
 	NextRefreshAt int64 // unix s, 0 for never
+	ReconnectBy   int64 // unix s: the refresh token ends then, whatever we do; 0 unknown
 	RedirectURI   string
 }
 
@@ -239,6 +240,23 @@ type ClientView struct {
 	Since     int64  // unix s
 	Reason    string
 	NextProbe int64 // unix s
+}
+
+// ReviveRequest takes back the verdicts of an incident.
+type ReviveRequest struct {
+	Integration string
+	Since       int64 // unix s: verdicts from then on
+}
+
+// ReviveReport is what became of them.
+type ReviveReport struct {
+	Recovered int // refreshed: they live
+	Refused   int // asked again, and refused again
+	Reopened  int // active again; the schedule refreshes them over the next minutes
+	// More: the time was over; the same request goes on.
+	More bool
+	// Stopped says why nothing more was reopened; "" where it went to the end.
+	Stopped string
 }
 
 // Stats are the counters of a span of time.

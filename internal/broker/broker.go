@@ -37,6 +37,16 @@ type Config struct {
 	// Gateway: an answer must be there within 30 s, so requests to providers are
 	// given less time.
 	Gateway bool
+	// Chunks, where set, puts ids of one integration, ChunkSize at most, that fell due at
+	// a minute, onto a queue whose messages come back to RefreshAll. A tick then
+	// refreshes some by itself and hands on the rest. Nil: a tick refreshes all.
+	Chunks func(ctx context.Context, integration string, minute int64, ids []string) error
+	// TickTime is how long a tick begins refreshes; what it did not get to is handed to
+	// the queue, or owed to the next tick. 0: as long as its context lasts.
+	TickTime time.Duration
+	// Spread is the time over which a tick spreads the refreshes of one integration,
+	// where they are many. 0: as fast as they go.
+	Spread time.Duration
 	// Epoch is the deployment's restore epoch; 0 until a restore.
 	Epoch int64
 	// Horizon is how long a refusal in doubt is held back, s; 0: the protocol's.
@@ -53,6 +63,7 @@ type Broker struct {
 	timers   *timers
 	tallies  *tallies
 	found    *discovered
+	budgets  *budgets
 
 	mu      sync.Mutex
 	running map[string]bool         // connections that this process refreshes; guarded by mu
@@ -65,11 +76,12 @@ func New(c Config) *Broker {
 	b := &Broker{
 		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
 		found: &discovered{seen: map[string]provider.Metadata{}}, running: map[string]bool{}, spent: map[string]int{},
-		tried: map[circuit.Client]bool{},
+		tried: map[circuit.Client]bool{}, budgets: newBudgets(),
 	}
 	b.driver = &refresh.Driver{
 		Store: c.Store, Keys: c.Keys, Provider: c.Provider, Circuits: b.circuits, Rescue: c.Rescue, Now: c.Now,
 		Links: b.link, Epoch: c.Epoch, Horizon: c.Horizon, Pause: c.Pause, Done: b.done,
+		Admit: b.admit,
 	}
 	if c.Gateway {
 		b.driver.SendTime = refresh.SendTimeGateway

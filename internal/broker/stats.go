@@ -63,6 +63,7 @@ func statsKey(row tallyRow) string {
 // two weeks, so that nothing has to delete them. Counters that cannot be written are
 // lost: they are figures, not state.
 func (b *Broker) flushStats(ctx context.Context) {
+	b.circuits.Flush(ctx)
 	for row, counts := range b.tallies.take() {
 		if err := b.addStats(ctx, row, counts); err != nil {
 			b.Log.Warn("statistics", "integration", row.integration, "error", err.Error())

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/config"
@@ -19,19 +19,18 @@ import (
 )
 
 const (
-	tickWorkers = 64  // refreshes of one process at once
+	tickWorkers = 64  // refreshes of one process at once, as a measure for its parts
 	tickPage    = 100 // ids read at once
 	cursorAhead = 5   // minutes by which the cursor may be ahead before it is reset
 	auditEvery  = 24 * 60
 )
 
-// errShort says that a tick ended before everything due was begun.
-var errShort = errors.New("the invocation's time was over before all that is due was begun")
-
 // TickReport is what a tick did.
 type TickReport struct {
 	Minute   int64          // unix minute
 	Outcomes map[string]int // refreshes by outcome
+	Chunked  int            // refreshes handed to the queue
+	Owed     int            // refreshes left to the next tick
 	Todo     int            // unfinished disconnects and sessions taken up
 	Whole    bool           // everything was looked at, and the cursor moved
 	Reset    bool           // the cursor stood in the future and was set back
@@ -40,7 +39,9 @@ type TickReport struct {
 // Tick does what is due at a minute: the schedule's slots since the last tick, what
 // was put off, what is unfinished, and the circuits' probes. The minute is the
 // event's, never the clock's. A tick that is doubled or overlaps repeats reads at
-// most; one that is cut short leaves the cursor, and the next one goes on.
+// most. The cursor moves once every id that is due was refreshed, put onto the queue,
+// or noted as owed; where the store or the queue takes none of it, it stays, and the
+// next tick goes on.
 func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 	rep := TickReport{Minute: minute, Outcomes: map[string]int{}}
 	cursor, err := b.Store.Cursor(ctx)
@@ -55,17 +56,23 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
 		b.Log.Warn("data key", "error", err.Error()) // a warm one serves on; this follows a rotation
 	}
-	run := b.newTick(ctx, minute)
-	failed := []error{run.due(from, minute), b.todo(ctx, run, minute), b.tendCircuits(ctx, run, minute)}
+	run := b.newTick(ctx, minute, true)
+	defer run.stop()
+	failed := []error{run.due(from, minute)}
+	run.flush()
+	run.start()
+	failed = append(failed, b.todo(ctx, run, minute), b.tendCircuits(ctx, run, minute))
 	if minute%auditEvery == 0 {
 		failed = append(failed, b.audit(ctx, run))
 	}
-	run.wait()
-	failed = append(failed, run.undone())
+	run.flush()
+	run.group.Wait()
+	run.flush() // what there was no time for
+	failed = append(failed, run.settle())
 	b.flushStats(ctx)
-	rep.Outcomes, rep.Todo = run.outcomes, run.todo
+	rep.Outcomes, rep.Todo, rep.Chunked, rep.Owed = run.outcomes, run.todo, run.chunked, run.owedAll
 	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
-		return rep, err // the cursor stays: what was not looked at is looked at again
+		return rep, err
 	}
 	if cursor < minute || rep.Reset {
 		rep.Whole, err = b.Store.MoveCursor(ctx, cursor, minute)
@@ -75,11 +82,13 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 
 // Due refreshes what exact timers call for now. It returns when all of them ended.
 func (b *Broker) Due(ctx context.Context) {
-	run := b.newTick(ctx, b.now()/60)
-	for _, id := range b.timers.take(b.now()) {
-		run.refresh(id, refresh.Timer)
+	run := b.newTick(ctx, b.now()/60, false)
+	defer run.stop()
+	run.start()
+	for _, t := range b.timers.take(b.now()) {
+		run.enqueue(job{id: t.id, integration: t.integration, minute: run.minute, why: refresh.Timer})
 	}
-	run.wait()
+	run.group.Wait()
 }
 
 // Start rebuilds the timers from the store.
@@ -102,19 +111,18 @@ func (b *Broker) Start(ctx context.Context) error {
 
 // RefreshAll refreshes connections that fell due at a minute, given by id. An error
 // says that some could not be looked at: they are all to be given again, since those
-// that were refreshed are then found fresh.
+// that were refreshed are then found fresh. What only must wait, for a provider's
+// pause or the next minute's budget, is owed to the ticks and no error.
 func (b *Broker) RefreshAll(ctx context.Context, ids []string, minute int64) error {
-	run := b.newTick(ctx, minute)
+	run := b.newTick(ctx, minute, false)
+	defer run.stop()
+	run.start()
 	for _, id := range ids {
-		run.refresh(id, refresh.Slot)
+		run.enqueue(job{id: id, minute: minute, why: refresh.Slot})
 	}
-	run.wait()
+	run.group.Wait()
 	b.flushStats(ctx)
-	undone := run.outcomes[refresh.StoreFailed.String()] + run.outcomes[refresh.NotReady.String()]
-	if undone > 0 {
-		return fmt.Errorf("%d of %d refreshes could not begin", undone, len(ids))
-	}
-	return ctx.Err()
+	return errors.Join(run.settle(), ctx.Err())
 }
 
 // ReplayRescue carries out one rescue record: tokens that the store would not take
@@ -123,30 +131,6 @@ func (b *Broker) RefreshAll(ctx context.Context, ids []string, minute int64) err
 func (b *Broker) ReplayRescue(ctx context.Context, id string, payload []byte) (bool, error) {
 	return b.driver.Replay(ctx, id, payload)
 }
-
-// ticking runs the refreshes of one tick, many at once.
-type ticking struct {
-	b      *Broker
-	ctx    context.Context
-	minute int64
-	slots  chan struct{}
-	group  sync.WaitGroup
-
-	mu       sync.Mutex
-	seen     map[string]bool // ids of this tick; guarded by mu
-	outcomes map[string]int  // guarded by mu
-	todo     int             // guarded by mu
-	short    bool            // the time was over before all was begun; guarded by mu
-}
-
-func (b *Broker) newTick(ctx context.Context, minute int64) *ticking {
-	return &ticking{
-		b: b, ctx: ctx, minute: minute, slots: make(chan struct{}, tickWorkers),
-		seen: map[string]bool{}, outcomes: map[string]int{},
-	}
-}
-
-func (t *ticking) wait() { t.group.Wait() }
 
 // queries is how many partitions are asked for at once. Nearly all are empty, and a full
 // hour looks into thousands: one after the other would take a tick minutes on DynamoDB.
@@ -182,7 +166,7 @@ func inParallel(partitions []string, do func(partition string) error) error {
 // more than looking at every connection: a day has some twenty thousand of them.
 const longGap = 24 * 60
 
-// due refreshes what fell due since the cursor, 0 for absent.
+// due finds what fell due since the cursor, 0 for absent.
 func (t *ticking) due(from, minute int64) error {
 	if minute-from > longGap {
 		return t.all()
@@ -190,7 +174,7 @@ func (t *ticking) due(from, minute int64) error {
 	return inParallel(schedule.Walk(min(from, minute-1), minute), func(p string) error { return t.walk(p, "") })
 }
 
-// all looks at every connection that may be refreshed, each slot of its own or not: those
+// all finds every connection that may be refreshed, each slot of its own or not: those
 // that are fresh cost one read.
 func (t *ticking) all() error {
 	var failed []error
@@ -210,7 +194,7 @@ func (t *ticking) each(q item.Query) error {
 			return err
 		}
 		for _, id := range page.Keys {
-			t.refresh(id, refresh.Slot)
+			t.enqueue(job{id: id, integration: q.Hash, minute: t.minute, why: refresh.Slot})
 		}
 		if q.After = page.Next; q.After == "" {
 			return nil
@@ -218,16 +202,21 @@ func (t *ticking) each(q item.Query) error {
 	}
 }
 
-// walk refreshes a partition of the schedule, of one integration alone where it is
-// named.
+// walk finds what is in a partition of the schedule, of one integration alone where it
+// is named.
 func (t *ticking) walk(partition, integration string) error {
+	due := schedule.DueMinute(partition, t.minute)
 	for after := ""; ; {
 		page, err := t.b.Store.Due(t.ctx, partition, integration, after, tickPage)
 		if err != nil {
 			return err
 		}
-		for _, id := range page.Keys {
-			t.refresh(id, refresh.Slot)
+		for n, id := range page.Keys {
+			j := job{id: id, integration: integration, minute: due, why: refresh.Slot}
+			if n < len(page.Ranges) {
+				j.integration, _, _ = strings.Cut(page.Ranges[n], "#") // "integration#id"
+			}
+			t.enqueue(j)
 		}
 		if after = page.Next; after == "" {
 			return nil
@@ -235,78 +224,12 @@ func (t *ticking) walk(partition, integration string) error {
 	}
 }
 
-func (t *ticking) refresh(id string, why refresh.Why) {
-	t.mu.Lock()
-	known := t.seen[id]
-	t.seen[id] = true
-	t.mu.Unlock()
-	if known {
-		return
-	}
-	t.go1(func() { t.refreshNow(id, why) })
-}
-
-// go1 runs f once a worker is free, if there is time for a whole refresh then.
-func (t *ticking) go1(f func()) {
-	select {
-	case t.slots <- struct{}{}:
-	case <-t.ctx.Done():
-	}
-	if !t.b.timeLeft(t.ctx) {
-		t.mu.Lock()
-		t.short = true
-		t.mu.Unlock()
-		return
-	}
-	t.group.Go(func() {
-		defer func() { <-t.slots }()
-		f()
-	})
-}
-
-// timeLeft reports whether the invocation lasts for one more refresh.
-func (b *Broker) timeLeft(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	end, bounded := ctx.Deadline()
-	return !bounded || time.Until(end) > b.driver.AttemptTime()
-}
-
-// undone is an error where something that was due was not begun: the cursor must not
-// move past it.
-func (t *ticking) undone() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.short {
-		return errShort
-	}
-	if n := t.outcomes[refresh.StoreFailed.String()]; n > 0 {
-		return fmt.Errorf("the store did not answer %d refreshes", n)
-	}
-	return nil
-}
-
-func (t *ticking) refreshNow(id string, why refresh.Why) {
-	b := t.b
-	rep := b.refreshOne(t.ctx, refresh.Input{ID: id, Why: why, Minute: t.minute})
-	if why == refresh.Timer && rep.Record.Status == "" {
-		b.timers.put(id, b.now()+1) // busy or the store away: look again
-	}
-	if rep.Outcome == refresh.Saved && why == refresh.Slot {
-		b.tallies.lateness(b.now(), rep.Record.Integration, b.now()-t.minute*60)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.outcomes[rep.Outcome.String()]++
-}
-
 // todo takes up what a crash or an outage left unfinished.
 func (b *Broker) todo(ctx context.Context, t *ticking, minute int64) error {
 	return inParallel(schedule.Todos(minute), func(p string) error {
 		return errors.Join(
-			b.each(ctx, b.Store.Connections, p, func(id string) { t.go1(func() { t.finishConnection(id) }) }),
-			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.go1(func() { t.finishSession(hash) }) }))
+			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(func() { t.finishConnection(id) }) }),
+			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.aside(func() { t.finishSession(hash) }) }))
 	})
 }
 
@@ -325,7 +248,7 @@ func (b *Broker) each(ctx context.Context, table item.Table, partition string, d
 	}
 }
 
-func (t *ticking) count() {
+func (t *ticking) took() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.todo++
@@ -339,10 +262,10 @@ func (t *ticking) finishConnection(id string) {
 	}
 	switch rec.Status {
 	case connection.Disconnected:
-		t.count()
+		t.took()
 		t.b.driver.Disconnect(t.ctx, id, disconnectTime)
 	case connection.Connecting:
-		t.refreshNow(id, refresh.Slot)
+		t.enqueue(job{id: id, integration: rec.Integration, minute: t.minute, why: refresh.Slot})
 	}
 }
 
@@ -358,7 +281,7 @@ func (t *ticking) finishSession(hash string) {
 	if err != nil || sess.Todo == "" {
 		return
 	}
-	t.count()
+	t.took()
 	now := b.now()
 	if now-sess.ExchangedAt >= sessionGiveUp {
 		_ = b.Store.PostponeSession(t.ctx, hash, sess.Todo, "")
@@ -377,13 +300,21 @@ func (t *ticking) finishSession(hash string) {
 // tendCircuits probes the open circuits whose time has come, with one connection
 // each, and walks the slots that were missed by those that have closed.
 func (b *Broker) tendCircuits(ctx context.Context, t *ticking, minute int64) error {
-	var failed []error
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var failed []error // guarded by mu
 	for n := range b.Settings.Integrations {
 		i := &b.Settings.Integrations[n]
 		for k := range i.Clients {
-			failed = append(failed, b.tendCircuit(ctx, t, i, &i.Clients[k], minute))
+			group.Go(func() { // a probe may hang
+				err := b.tendCircuit(ctx, t, i, &i.Clients[k], minute)
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
+			})
 		}
 	}
+	group.Wait()
 	return errors.Join(failed...)
 }
 
@@ -407,14 +338,17 @@ func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integrat
 			return err
 		}
 	}
-	if status.WalkFrom == 0 {
+	if status.WalkFrom == 0 || status.PausedUntil > b.now() {
 		return nil
 	}
 	err = inParallel(schedule.Walk(status.WalkFrom-1, minute), func(p string) error { return t.walk(p, i.Name) })
 	if err != nil {
 		return err
 	}
-	return b.circuits.Walked(ctx, client, status.WalkFrom)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.walked = append(t.walked, walked{client, status})
+	return nil
 }
 
 // probe sends one refresh through an open circuit: of any active connection of the
@@ -447,7 +381,7 @@ func (b *Broker) audit(ctx context.Context, t *ticking) error {
 		}
 		for _, id := range page.Keys {
 			if validID(id, "conn_") {
-				t.go1(func() { b.auditOne(t, id) })
+				t.aside(func() { b.auditOne(t, id) })
 			}
 		}
 		if after = page.Next; after == "" {
@@ -475,6 +409,6 @@ func (b *Broker) auditOne(t *ticking, id string) {
 		b.Log.Info("audit", "connection", id, "from", rec.Sched, "to", want)
 	}
 	if want != "" && want != schedule.Timer && rec.ExpiresAt != 0 && rec.ExpiresAt < now {
-		t.refreshNow(id, refresh.Slot)
+		t.enqueue(job{id: id, integration: rec.Integration, minute: t.minute, why: refresh.Slot})
 	}
 }

@@ -18,8 +18,8 @@ type timers struct {
 }
 
 type timer struct {
-	id string
-	at int64
+	id, integration string
+	at              int64
 }
 
 type timerQueue []timer
@@ -54,31 +54,29 @@ func (t *timers) file(rec connection.Record) {
 	}
 	if t.due[rec.ID] != at {
 		t.due[rec.ID] = at
-		heap.Push(&t.queue, timer{rec.ID, at})
+		heap.Push(&t.queue, timer{rec.ID, rec.Integration, at})
 	}
 }
 
 // take returns the connections whose time has come.
-func (t *timers) take(now int64) []string {
+func (t *timers) take(now int64) []timer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []string
+	var out []timer
 	for len(t.queue) > 0 && t.queue[0].at <= now {
 		next := heap.Pop(&t.queue).(timer)
 		if t.due[next.id] == next.at { // else it was moved meanwhile
 			delete(t.due, next.id)
-			out = append(out, next.id)
+			out = append(out, next)
 		}
 	}
 	return out
 }
 
-// put sets a timer by hand, for a refresh that ended without reading anything.
-func (t *timers) put(id string, at int64) {
+// move sets a timer by hand, for a refresh that ended with nothing sent.
+func (t *timers) move(id, integration string, at int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.due[id]; !ok {
-		t.due[id] = at
-		heap.Push(&t.queue, timer{id, at})
-	}
+	t.due[id] = at
+	heap.Push(&t.queue, timer{id, integration, at})
 }

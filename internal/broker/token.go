@@ -60,6 +60,11 @@ func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration 
 	if rec.Status == connection.Held {
 		return TokenView{}, fail(HeldConnection, "the connection is held for another broker, which alone refreshes it")
 	}
+	if rec.Access != "" && (rec.Gen > ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID) {
+		// Asked for before the refresh, so that no caller is put off by another one's
+		// refresh of a token that this one has not seen yet.
+		return b.handOut(ctx, rec)
+	}
 	rep := b.refreshOne(ctx, refresh.Input{ID: id, Why: refresh.Unauthorized, IfGeneration: ifGeneration, IfTokenID: ifTokenID})
 	stored := rep.Outcome == refresh.Saved || rep.Outcome == refresh.Overtaken || rep.Outcome == refresh.Fresh
 	if stored && b.readable(rep.Record) == nil {
@@ -90,9 +95,9 @@ func (b *Broker) readable(rec connection.Record) *Error {
 }
 
 func needsReauth(rec connection.Record, reason string) *Error {
-	detail := "the user must consent again: create a connect session with this connection_id and open its authorize_url"
+	detail := "the user must consent again: POST /v1/connect-sessions with this connection_id, and send the user to its authorize_url"
 	if reason == clientChanged {
-		detail = "the client that got these tokens is not in the configuration: put it back, or let the user consent again with a connect session for this connection_id"
+		detail = "the client that got these tokens is not in the configuration: put it back, or let the user consent again: POST /v1/connect-sessions with this connection_id"
 	}
 	return &Error{Code: NeedsReauth, Detail: detail, Reason: reason, ConnectionID: rec.ID}
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"strings"
 
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -34,11 +37,26 @@ func (b *Broker) view(rec connection.Record) View {
 	v.MissingScope = missingScopes(rec, strings.Fields(rec.RequestedScope))
 	if i, ok := b.Settings.Integration(rec.Integration); ok {
 		v.NextRefreshAt = b.nextRefresh(i, rec)
+		v.ReconnectBy = reconnectBy(i, rec, v.NextRefreshAt)
 		if b.Settings.PublicURL != "" {
 			v.RedirectURI = i.RedirectURI(b.Settings.PublicURL)
 		}
 	}
 	return v
+}
+
+// reconnectBy is when the user must have consented again, 0 where nobody knows. That
+// the token may idle out matters only where the schedule would not use it before.
+func reconnectBy(i *config.Integration, rec connection.Record, next int64) int64 {
+	if !rec.Refreshable() || rec.Grant == string(provider.GrantClientCredentials) {
+		return 0
+	}
+	l := refresh.LifeOf(rec, i.Entry.Profile(provider.GrantRefreshToken))
+	by := l.Soon
+	if l.Idle != 0 && (next == 0 || next > l.Idle) && (by == 0 || l.Idle < by) {
+		by = l.Idle
+	}
+	return by
 }
 
 // Get shows a connection.

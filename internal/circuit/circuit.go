@@ -9,6 +9,10 @@
 // walked. The circuit is tied to the generation of the client's configuration: a
 // changed secret is tried at once.
 //
+// A provider that asks to be left alone for a while is: its pause stands beside the
+// circuit and works alike. And what could not be sent though it was due, for whatever
+// reason, is owed: the circuit remembers since when, and the tick walks those slots.
+//
 // The same stands for a storm of refusals: when many grants of one integration are
 // said to be gone at once, it is more likely an incident than the users' will.
 package circuit
@@ -38,6 +42,9 @@ type Status struct {
 	Reason    string
 	NextProbe int64 // unix s: when one refresh may go through
 	WalkFrom  int64 // unix minute from which missed slots must be walked, 0 for none
+	Owed      int64 // how often slots were owed; see Walked
+	// PausedUntil, unix s: the provider asked for no requests before it. 0 for none.
+	PausedUntil int64
 	// Young is true for an hour after the client's configuration was changed.
 	Young bool
 }
@@ -51,6 +58,8 @@ const (
 	stormWindow = 10 // minutes
 	stormCount  = 5
 	stormShare  = 5 // more than one in so many
+
+	pauseStep = 5 // s: a pause that is longer by no more than this is not written
 )
 
 // Breaker knows the circuits of one process. It may be used concurrently.
@@ -61,6 +70,7 @@ type Breaker struct {
 	mu     sync.Mutex
 	seen   map[string]cached              // guarded by mu
 	storms map[string]*[stormWindow]tally // by integration; guarded by mu
+	apart  map[Client]int64               // answers not yet added to the shared count; guarded by mu
 }
 
 type cached struct {
@@ -76,7 +86,7 @@ type tally struct {
 
 // New makes a Breaker over the table of connections.
 func New(table item.Table, now func() time.Time) *Breaker {
-	return &Breaker{table: table, now: now, seen: map[string]cached{}, storms: map[string]*[stormWindow]tally{}}
+	return &Breaker{table: table, now: now, seen: map[string]cached{}, storms: map[string]*[stormWindow]tally{}, apart: map[Client]int64{}}
 }
 
 // Status tells how the client's circuit stands, at most a few seconds late. Where
@@ -105,7 +115,7 @@ func (b *Breaker) Status(ctx context.Context, c Client) (Status, error) {
 // changed one half-open where it was open, so that the next refresh is its probe.
 func (b *Breaker) adopt(ctx context.Context, c Client, old item.Item, now int64) (item.Item, error) {
 	u := item.Update{Target: item.Any, Set: []item.Assign{item.Put("gen", c.Generation)}}
-	if old == nil {
+	if old.String("gen") == "" {
 		u.If = []item.Cond{item.Lacks("gen")}
 		u.Set = append(u.Set, item.Put("state", "closed"))
 	} else {
@@ -123,6 +133,7 @@ func (b *Breaker) remember(c Client, i item.Item, now int64) Status {
 	s := Status{
 		Open: i.String("state") == "open", Since: i.Int("since"), Reason: i.String("reason"),
 		NextProbe: i.Int("next_probe"), WalkFrom: i.Int("walk_from"),
+		Owed: i.Int("owed"), PausedUntil: i.Int("pause_until"),
 	}
 	if since := i.Int("gen_since"); since != 0 && now-since < youngTime {
 		s.Young = true
@@ -197,44 +208,63 @@ func (b *Breaker) Worked(ctx context.Context, c Client) error {
 	return nil
 }
 
-// Walked says that the slots missed since from have been walked.
-func (b *Breaker) Walked(ctx context.Context, c Client, from int64) error {
+// Pause has nothing sent for the client before a moment, unix s: the provider asked
+// for it. Every process knows within seconds. The slots that are missed meanwhile are
+// owed.
+func (b *Breaker) Pause(ctx context.Context, c Client, until int64) error {
+	now := b.now().Unix()
+	s, err := b.Status(ctx, c)
+	if err != nil || until <= now || until <= s.PausedUntil+pauseStep {
+		return err
+	}
 	res, err := b.table.Update(ctx, c.key(), item.Update{
-		If:     []item.Cond{item.Eq("walk_from", from), item.Ne("state", "open")},
+		If:  []item.Cond{item.Eq("gen", c.Generation)},
+		Set: []item.Assign{item.Put("pause_until", until), item.Keep("walk_from", now/60)},
+	})
+	if err != nil {
+		return fmt.Errorf("pause %s: %w", c.Integration, err)
+	}
+	if res.Applied {
+		b.remember(c, res.Item, now)
+	}
+	return nil
+}
+
+// Owe says that what was due at a minute could not be sent: it is to be walked again
+// from there. The client's generation need not be known.
+func (b *Breaker) Owe(ctx context.Context, c Client, minute int64) error {
+	earlier := item.Update{
+		Target: item.Existing, If: []item.Cond{item.Gt("walk_from", minute)},
+		Set: []item.Assign{item.Put("walk_from", minute), item.Count("owed", 1)},
+	}
+	res, err := b.table.Update(ctx, c.key(), earlier)
+	if err == nil && !res.Applied {
+		res, err = b.table.Update(ctx, c.key(), item.Update{
+			Target: item.Any, Set: []item.Assign{item.Keep("walk_from", minute), item.Count("owed", 1)},
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("note what %s is owed: %w", c.Integration, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.seen, c.key()) // read anew
+	return nil
+}
+
+// Walked says that the slots missed by s have been walked. What was owed since s was
+// read keeps them, since nobody knows whether the walk came before or after.
+func (b *Breaker) Walked(ctx context.Context, c Client, s Status) error {
+	owed := item.Eq("owed", s.Owed)
+	if s.Owed == 0 {
+		owed = item.Lacks("owed")
+	}
+	res, err := b.table.Update(ctx, c.key(), item.Update{
+		If:     []item.Cond{item.Eq("walk_from", s.WalkFrom), item.Ne("state", "open"), owed},
 		Remove: []string{"walk_from"},
 	})
-	if err == nil {
+	if err == nil && res.Item.String("gen") == c.Generation {
 		b.remember(c, res.Item, b.now().Unix())
 	}
 	return err
-}
-
-// Judge counts one answer to a refresh, and reports whether a refusal among them is
-// one of so many that it should open the circuit instead of being a verdict.
-func (b *Breaker) Judge(c Client, refused bool) bool {
-	minute := b.now().Unix() / 60
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	w := b.storms[c.Integration]
-	if w == nil {
-		w = new([stormWindow]tally)
-		b.storms[c.Integration] = w
-	}
-	t := &w[minute%stormWindow]
-	if t.minute != minute {
-		*t = tally{minute: minute}
-	}
-	t.total++
-	if !refused {
-		return false
-	}
-	t.refused++
-	var total, all int64
-	for _, t := range w {
-		if minute-t.minute < stormWindow {
-			total, all = total+t.refused, all+t.total
-		}
-	}
-	known := b.seen[c.key()]
-	return known.status.Young || total > stormCount && total*stormShare > all
 }

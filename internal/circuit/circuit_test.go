@@ -181,7 +181,7 @@ func TestMissedSlotsAreRemembered(t *testing.T) {
 	x := newBench(t)
 	x.must(x.a.Trip(ctx, client, "invalid_client"))
 	first := x.now.Unix() / 60
-	x.must(x.a.Walked(ctx, client, first)) // open: too early
+	x.must(x.a.Walked(ctx, client, x.status(x.a, client))) // open: too early
 	if x.status(x.a, client).WalkFrom != first {
 		t.Fatal("forgotten while open")
 	}
@@ -194,11 +194,11 @@ func TestMissedSlotsAreRemembered(t *testing.T) {
 	if s := x.status(x.a, client); s.WalkFrom != first || s.Open {
 		t.Fatalf("%+v, first %d", s, first)
 	}
-	x.must(x.a.Walked(ctx, client, first+1)) // of another walk
+	x.must(x.a.Walked(ctx, client, circuit.Status{WalkFrom: first + 1})) // of another walk
 	if x.status(x.a, client).WalkFrom != first {
 		t.Fatal("forgotten by another walk")
 	}
-	x.must(x.a.Walked(ctx, client, first))
+	x.must(x.a.Walked(ctx, client, x.status(x.a, client)))
 	if x.status(x.a, client).WalkFrom != 0 {
 		t.Error("walked, and not forgotten")
 	}
@@ -238,13 +238,13 @@ func TestStormBrake(t *testing.T) {
 	} {
 		x := newBench(t)
 		for range c.good {
-			if x.a.Judge(client, false) {
+			if x.a.Judge(ctx, client, false) {
 				t.Errorf("%s: a success brakes", name)
 			}
 		}
 		first := 0
 		for i := range c.bad {
-			if x.a.Judge(client, true) && first == 0 {
+			if x.a.Judge(ctx, client, true) && first == 0 {
 				first = i + 1
 			}
 			x.later(c.apart)
@@ -255,13 +255,13 @@ func TestStormBrake(t *testing.T) {
 	}
 	x := newBench(t)
 	for range 10 {
-		x.a.Judge(client, true)
+		x.a.Judge(ctx, client, true)
 	}
-	if other := (circuit.Client{Integration: "other", Name: "main"}); x.a.Judge(other, true) {
+	if other := (circuit.Client{Integration: "other", Name: "main"}); x.a.Judge(ctx, other, true) {
 		t.Error("another integration's storm brakes")
 	}
 	x.later(11 * time.Minute)
-	if x.a.Judge(client, true) {
+	if x.a.Judge(ctx, client, true) {
 		t.Error("a storm that is over brakes")
 	}
 }
@@ -273,7 +273,82 @@ func TestYoungConfigurationBrakes(t *testing.T) {
 	changed := client
 	changed.Generation = "2"
 	x.status(x.a, changed)
-	if !x.a.Judge(changed, true) || x.a.Judge(changed, false) {
+	if !x.a.Judge(ctx, changed, true) || x.a.Judge(ctx, changed, false) {
 		t.Error("a young configuration does not brake")
+	}
+}
+
+// Two processes that see half of a storm each pass five verdicts together; a fleet in
+// which few are refused brakes none of them.
+func TestStormIsCountedByAllProcesses(t *testing.T) {
+	x := newBench(t)
+	passed := 0
+	for n := range 40 {
+		b := []*circuit.Breaker{x.a, x.b, circuit.New(x.table, func() time.Time { return x.now })}[n%3]
+		if !b.Judge(ctx, client, true) {
+			passed++
+		}
+	}
+	if passed != 5 {
+		t.Errorf("%d verdicts", passed)
+	}
+	x.later(20 * time.Minute)
+	for n := range 60 {
+		b := circuit.New(x.table, func() time.Time { return x.now })
+		for range 9 {
+			b.Judge(ctx, client, false)
+		}
+		b.Flush(ctx)
+		if b.Judge(ctx, client, true) {
+			t.Fatalf("one in ten brakes at refusal %d", n+1)
+		}
+	}
+}
+
+// A pause is known to all, grows and never shrinks, and what was due meanwhile is owed.
+func TestPauseIsSharedByProcesses(t *testing.T) {
+	x := newBench(t)
+	x.status(x.b, client)
+	until := x.now.Unix() + 90
+	x.must(x.a.Pause(ctx, client, until))
+	x.must(x.a.Pause(ctx, client, until-30))
+	x.must(x.a.Pause(ctx, client, x.now.Unix()-5))
+	x.later(6 * time.Second)
+	s := x.status(x.b, client)
+	if s.Open || s.PausedUntil != until || s.WalkFrom != (until-90)/60 {
+		t.Fatalf("%+v", s)
+	}
+	x.must(x.b.Pause(ctx, client, until+60))
+	x.later(6 * time.Second)
+	if s := x.status(x.a, client); s.PausedUntil != until+60 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What is owed while a walk is under way is walked again; the oldest minute counts.
+func TestOwedSlotsSurviveAWalk(t *testing.T) {
+	x := newBench(t)
+	x.must(x.a.Owe(ctx, client, 100)) // before any generation was seen
+	x.must(x.b.Owe(ctx, client, 90))
+	x.must(x.a.Owe(ctx, client, 95))
+	s := x.status(x.a, client)
+	if s.WalkFrom != 90 || s.Open {
+		t.Fatalf("%+v", s)
+	}
+	x.must(x.b.Owe(ctx, client, 100))
+	x.must(x.a.Walked(ctx, client, s))
+	s = x.status(x.a, client)
+	if s.WalkFrom != 90 {
+		t.Fatal("forgotten, though more was owed during the walk")
+	}
+	x.must(x.a.Walked(ctx, client, s))
+	if s := x.status(x.a, client); s.WalkFrom != 0 {
+		t.Errorf("%+v", s)
+	}
+	x.table.down = true
+	for _, err := range []error{x.a.Owe(ctx, client, 1), x.a.Pause(ctx, client, x.now.Unix()+60)} {
+		if !errors.Is(err, errDown) && err != nil {
+			t.Errorf("error %v", err)
+		}
 	}
 }

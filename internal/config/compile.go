@@ -24,6 +24,8 @@ type compiledIntegration struct {
 	Refresh      RefreshMode       `json:"refresh"`
 	Binding      Binding           `json:"binding"`
 	Connect      Connect           `json:"connect"`
+	Concurrent   int               `json:"max_concurrent,omitempty"`
+	PerMinute    int               `json:"max_per_minute,omitempty"`
 	Variables    map[string]string `json:"variables,omitempty"`
 	AllowPrivate bool              `json:"allow_private,omitempty"`
 }
@@ -68,6 +70,7 @@ func (c *Config) Compile() ([]byte, error) {
 		out.Integrations[i.Name] = compiledIntegration{
 			Provider: i.Entry, Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,
 			Refresh: i.Refresh, Binding: i.Binding, Connect: i.Connect,
+			Concurrent: i.MaxConcurrent, PerMinute: i.MaxPerMinute,
 			Variables: i.Variables, AllowPrivate: i.AllowPrivate,
 		}
 	}

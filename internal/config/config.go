@@ -74,6 +74,12 @@ type Integration struct {
 	Refresh  RefreshMode
 	Binding  Binding
 	Connect  Connect
+	// MaxConcurrent is how many refreshes of this integration one process has under
+	// way at once; 0: half of what it can do.
+	MaxConcurrent int
+	// MaxPerMinute is how many refreshes the schedule sends in a minute, all processes
+	// together; 0: no limit.
+	MaxPerMinute int
 	// Variables are the values of {variable} in the provider's URLs. One that is
 	// absent comes from the entry's defaults or from the connection.
 	Variables map[string]string

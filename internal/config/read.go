@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/provider"
@@ -271,8 +272,10 @@ func (r *reader) integration(f Field) Integration {
 		"refresh": func(f Field) {
 			i.Refresh = RefreshMode(r.oneOf(f, string(RefreshAhead), string(RefreshOnDemand), string(RefreshKeepalive)))
 		},
-		"binding": func(f Field) { i.Binding = Binding(r.oneOf(f, string(BindingConfirm), string(BindingCookie))) },
-		"connect": func(f Field) { i.Connect = Connect(r.oneOf(f, string(ConnectSession), string(ConnectPublic))) },
+		"binding":        func(f Field) { i.Binding = Binding(r.oneOf(f, string(BindingConfirm), string(BindingCookie))) },
+		"connect":        func(f Field) { i.Connect = Connect(r.oneOf(f, string(ConnectSession), string(ConnectPublic))) },
+		"max_concurrent": func(f Field) { i.MaxConcurrent = r.count(f, 1000) },
+		"max_per_minute": func(f Field) { i.MaxPerMinute = r.count(f, 1_000_000) },
 		"allow_private": func(f Field) {
 			i.AllowPrivate = r.is(f, KindBool, "true or false") && strings.EqualFold(f.Value.Text, "true")
 		},
@@ -297,6 +300,19 @@ func (r *reader) integration(f Field) Integration {
 		}
 	}
 	return i
+}
+
+// count reads a whole number from 1 to most.
+func (r *reader) count(f Field, most int) int {
+	if !r.is(f, KindNumber, "a number") {
+		return 0
+	}
+	n, err := strconv.Atoi(f.Value.Text)
+	if err != nil || n < 1 || n > most {
+		r.fail(f, "must be a whole number from 1 to %d", most)
+		return 0
+	}
+	return n
 }
 
 // publicConnect checks what connect: public demands. Anybody may open such a link, so

@@ -31,11 +31,14 @@ const (
 	OutcomeDisconnected
 	OutcomeRescued
 	OutcomeCreated
+	OutcomeExpired // the refresh token's own life ended
+	OutcomeRevived // an operator took a verdict back
 )
 
 var outcomeNames = [...]string{
 	"unknown", "saved", "not_acted", "answer_lost", "malformed_answer", "waiting", "refusal_held", "config_error",
 	"revoked", "lost_response", "consented", "disconnected", "rescued", "created",
+	"expired", "revived",
 }
 
 // String is the outcome as the API shows it.

@@ -3,6 +3,7 @@ package connection
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 
 	"github.com/evergrant/evergrant/internal/item"
@@ -200,10 +201,22 @@ func (a Attempt) item() item.Map {
 	return item.Map{"id": a.ID, "base_gen": a.BaseGen, "lease_until": a.LeaseUntil, "since": a.Since}
 }
 
-// FromItem reads a stored item. An item whose tokens stand under another
+// itemVersion is the version of the meaning of an item's attributes that this code
+// knows. It rises only when older code would misread an item, never for an attribute
+// more: those that are unknown stay as they are. Absent is 1.
+const itemVersion = 1
+
+// ErrNewer says that an item was written by a later version, in a form that this one
+// does not know. The later version refreshes it.
+var ErrNewer = errors.New("written by a later version of evergrant")
+
+// FromItem reads a stored item. An item of a later version is ErrNewer. An item whose tokens stand under another
 // generation than its own is refused (unless it is a receipt): sealed values that
 // do not belong together must not be used, whatever brought them there.
 func FromItem(id string, i item.Item) (Record, error) {
+	if v := i.Int("item_version"); v > itemVersion {
+		return Record{}, fmt.Errorf("connection %s: version %d: %w", id, v, ErrNewer)
+	}
 	att := i.Map("attempt")
 	r := Record{
 		Core: Core{

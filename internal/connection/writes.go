@@ -198,6 +198,33 @@ func (w Verdict) Update() item.Update {
 	return journaled(u, w.Journal)
 }
 
+// Revive takes a verdict back: an incident at the provider looked like the users' will.
+// It is the verdict that was read, and nobody has consented, disconnected or saved
+// since. What stood in doubt still does.
+type Revive struct {
+	ID      string
+	Gen     int64
+	Sched   string
+	RetryAt int64
+	Now     int64
+	Journal Journal
+}
+
+// Update implements Write.
+func (w Revive) Update() item.Update {
+	u := item.Update{
+		If: []item.Cond{
+			item.Eq("gen", w.Gen), item.Eq("status", string(NeedsReauth)), item.In("reason", string(Revoked), string(LostResponse)),
+		},
+		Set: []item.Assign{
+			item.Put("status", string(Active)), item.Put("status_id", statusID(Active, w.ID)), item.Put("sched", w.Sched),
+			item.Put("retry_at", w.RetryAt), item.Put("failures", int64(0)), item.Put("updated_at", w.Now),
+		},
+		Remove: []string{"reason"},
+	}
+	return journaled(u, w.Journal)
+}
+
 // RefuseImport ends an import whose token the provider refused: a receipt without
 // tokens. It is an update, not a deletion, since the refresh role may not delete.
 type RefuseImport struct {

@@ -128,6 +128,9 @@ func (s *Store) Query(ctx context.Context, q item.Query) (item.Page, error) {
 		return item.Page{}, fmt.Errorf("query index %s: %w", q.Index, err)
 	}
 	page := item.Page{Keys: keysOf(out.Items)}
+	for _, i := range out.Items {
+		page.Ranges = append(page.Ranges, stringOf(i[x.Range]))
+	}
 	if last := out.LastEvaluatedKey; len(last) > 0 {
 		page.Next = q.Cursor(stringOf(last[x.Range]), stringOf(last[item.KeyName]))
 	}

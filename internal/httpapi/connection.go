@@ -20,6 +20,7 @@ func connectionOf(v broker.View) wire.Connection {
 		Status: string(v.ShownStatus), Reason: wire.TextOrNull(v.ShownReason), Generation: v.Gen,
 		RequestedScope: v.RequestedScope, GrantedScope: v.GrantedScope, MissingScope: strings.Join(v.MissingScope, " "),
 		RedirectURI: v.RedirectURI, ExpiresAt: wire.TimeOrNull(v.ExpiresAt), NextRefreshAt: wire.TimeOrNull(v.NextRefreshAt),
+		ReconnectBy: wire.TimeOrNull(v.ReconnectBy),
 		CreatedAt: wire.Time(v.CreatedAt), UpdatedAt: wire.Time(v.UpdatedAt), Journal: []wire.Entry{},
 	}
 	if v.AccountID != "" {

@@ -86,9 +86,6 @@ func errorHeader(x *exchange, e *broker.Error) map[string]string {
 func problem(x *exchange, e *broker.Error) answer {
 	kind := kindOf(e.Code)
 	detail := e.Detail
-	if e.Code == broker.NeedsReauth && !strings.Contains(detail, "/v1/connect-sessions") {
-		detail = strings.TrimSpace(detail + " To reconnect, POST /v1/connect-sessions with this connection_id and send the user to its authorize_url.")
-	}
 	if detail == "" {
 		detail = kind.title + "."
 	}

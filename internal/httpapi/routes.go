@@ -48,6 +48,7 @@ func routes() []route {
 	for _, command := range []string{"rotate-key", "reseal", "rescue-replay", "restore"} {
 		list = append(list, route{http.MethodPost, "/v1/admin/" + command, config.ScopeAdmin, nil, admin(command)})
 	}
+	list = append(list, route{http.MethodPost, "/v1/admin/revive", config.ScopeAdmin, nil, (*exchange).revive})
 	return append(list, route{http.MethodGet, "/v1/admin/export", config.ScopeAdmin, nil, admin("export")})
 }
 

@@ -53,7 +53,10 @@ type Query struct {
 // Page is one page of keys. A page may be short, or empty, and still have a Next.
 type Page struct {
 	Keys []string
-	Next string // where the next page begins; "" after the last one
+	// Ranges are the range attributes that the keys stand under, in the same order. A
+	// scan has none.
+	Ranges []string
+	Next   string // where the next page begins; "" after the last one
 }
 
 // ErrBadCursor says that After is not a cursor of this store and query.

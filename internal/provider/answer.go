@@ -92,6 +92,9 @@ type Answer struct {
 	SecretFields secret.Text
 
 	RetryAfter int64 // seconds, 0…3600, with VerdictRetry; else NoRetryAfter
+	// Throttled: the provider wants fewer requests of this client (429, or 503 with a
+	// Retry-After). It concerns all of its connections.
+	Throttled bool
 	// Error is the provider's error code, at most 256 visible ASCII characters.
 	Error string
 	// Detail is the provider's own description of an error, for an operator to

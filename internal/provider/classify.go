@@ -37,6 +37,10 @@ type Outcome struct {
 // maxToken bounds a token, bytes: a longer one could not be stored.
 const maxToken = 1 << 16
 
+// maxScope bounds what an answer says of its scope, bytes. A longer one is not kept: it
+// would keep the tokens beside it from being stored.
+const maxScope = 1 << 14
+
 // Classify says what an outcome means. It is a pure function; now is when the
 // answer arrived.
 func Classify(e Entry, req Request, o Outcome, now time.Time) Answer {
@@ -67,6 +71,8 @@ func classify(e Entry, req Request, o Outcome, now time.Time, known ...secret.Te
 	c.answer.RetryAfter = NoRetryAfter
 	if c.answer.Verdict == VerdictRetry && o.Failure == "" {
 		c.answer.RetryAfter = retryAfter(o.Header.Get("Retry-After"), now)
+		c.answer.Throttled = o.Status == http.StatusTooManyRequests ||
+			o.Status == http.StatusServiceUnavailable && c.answer.RetryAfter != NoRetryAfter
 	}
 	return c.answer
 }
@@ -221,7 +227,9 @@ func (c *classification) grant(from *object, access string) {
 	a.AccessToken, a.TokenType = secret.New(access), "Bearer"
 	a.ExpiresIn = c.life(from)
 	scope := c.scope(from)
-	a.ScopeKnown, a.Scope = len(scope) > 0, strings.Join(scope, " ")
+	if text := strings.Join(scope, " "); text != "" && len(text) <= maxScope {
+		a.ScopeKnown, a.Scope = true, text
+	}
 	for _, o := range []*object{from, c.top} {
 		if id := o.text("id_token"); a.IDToken.IsZero() && legalToken(id, 0x21) {
 			a.IDToken = secret.New(id)

@@ -70,6 +70,9 @@ func (e Entry) Profile(g Grant) Profile {
 		IdleLifetime:     r.IdleLifetimeS,
 		RevokePerToken:   e.Revocation.PerToken == Yes && !e.hearsay("revocation.per_token"),
 	}
+	if e.hearsay("refresh.absolute_lifetime_s") {
+		p.AbsoluteLifetime = 0
+	}
 	switch rot := Rotation(e.trusted("refresh.rotation", r.Rotation)); rot {
 	case RotationNone, RotationAlways, RotationSometimes:
 		p.Rotation = rot

@@ -58,6 +58,10 @@ type Driver struct {
 	Horizon int64
 	// Pause waits, or returns early with the context's error; nil: a timer.
 	Pause func(ctx context.Context, d time.Duration) error
+	// Admit, where set, is asked before anything is claimed whether the integration may
+	// be sent one more request now; it may wait. An error puts the refresh off, with
+	// nothing written. What it returns is called when the refresh has ended.
+	Admit func(ctx context.Context, integration string, why Why) (release func(), err error)
 	// Done, where set, is told of every refresh that ended, with what is stored.
 	Done func(Report)
 }
@@ -70,7 +74,9 @@ type Report struct {
 	Sent    int           // token requests
 	Took    time.Duration // of the last token request
 	Answer  string        // the provider's error code, "" for none
-	Err     error         // what failed, where something of ours did; holds no secret
+	// PausedUntil, unix s, is when the provider may be asked again; 0 for any time.
+	PausedUntil int64
+	Err         error // what failed, where something of ours did; holds no secret
 }
 
 func (d *Driver) ms() int64 { return d.Now().UnixMilli() }
@@ -128,6 +134,7 @@ type refreshing struct {
 	begun int64       // ms: when the last send began
 	took  time.Duration
 	save  *connection.Save // sealed once, before its first try
+	leave func()           // ends what Admit admitted; nil before
 	err   error
 }
 
@@ -140,6 +147,11 @@ func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 	}
 	run := &refreshing{Driver: d, in: in}
 	run.rec.ID = in.ID
+	defer func() {
+		if run.leave != nil {
+			run.leave()
+		}
+	}()
 	safe := context.WithoutCancel(ctx)
 	s, r := Begin(in), Result{Now: d.ms()}
 	for {
@@ -147,6 +159,9 @@ func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 		s, e = Next(s, r)
 		if e.Kind == EffectDone {
 			rep := Report{Record: run.rec, Outcome: e.Outcome, Why: in.Why, Sent: s.Sends, Took: run.took, Answer: s.Answer.Error, Err: run.err}
+			if s.Facts.PausedUntil > run.ms()/1000 {
+				rep.PausedUntil = s.Facts.PausedUntil
+			}
 			run.finish(safe, rep)
 			return rep
 		}
@@ -283,8 +298,9 @@ func (run *refreshing) facts(ctx context.Context) (Facts, error) {
 		return f, err
 	}
 	run.link = link
-	f.ClientKnown, f.CircuitOpen = true, status.Open
+	f.ClientKnown, f.CircuitOpen, f.PausedUntil = true, status.Open, status.PausedUntil
 	f.Profile, f.Plan = profileOf(link.Entry, run.rec.Grant), link.Plan
+	f.RefreshEnds = LifeOf(run.rec, f.Profile).Last
 	return f, nil
 }
 
@@ -304,6 +320,13 @@ func (run *refreshing) horizon() int64 {
 // prepare has at hand whatever may fail between the answer and its save: the data
 // key that will seal it, the client secret, the refresh token itself.
 func (run *refreshing) prepare(ctx context.Context) error {
+	if run.Admit != nil {
+		leave, err := run.Admit(ctx, run.rec.Integration, run.in.Why)
+		if err != nil {
+			return err
+		}
+		run.leave = leave
+	}
 	if err := run.loadKey(ctx); err != nil {
 		return err
 	}
@@ -370,8 +393,8 @@ func (run *refreshing) write(ctx context.Context, w connection.Write) Result {
 
 // send is the one request. Its own time-out counts from here, whatever the caller's
 // context says, and everything that an answer needs stands ready.
-func (run *refreshing) send(ctx context.Context) Result {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(run.sendTime())*time.Millisecond)
+func (run *refreshing) send(whole context.Context) Result {
+	ctx, cancel := context.WithTimeout(whole, time.Duration(run.sendTime())*time.Millisecond)
 	defer cancel()
 	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: run.token}
 	if run.rec.Grant == string(provider.GrantClientCredentials) {
@@ -380,10 +403,23 @@ func (run *refreshing) send(ctx context.Context) Result {
 	run.begun = run.ms()
 	a := run.Provider.Token(ctx, run.link.Entry, run.cred, req)
 	run.took = time.Duration(run.ms()-run.begun) * time.Millisecond
+	if a.Throttled && a.RetryAfter > 0 {
+		// Where it cannot be noted the others find out by themselves.
+		_ = run.Circuits.Pause(whole, run.link.Client, run.ms()/1000+a.RetryAfter)
+	}
 	if run.rec.Status == connection.Connecting {
 		return Result{Answer: a} // a bad import is no sign of a storm
 	}
-	return Result{Answer: a, Brake: run.Circuits.Judge(run.link.Client, a.Verdict == provider.VerdictNeedsReauth)}
+	return Result{Answer: a, Brake: run.judge(whole, a.Verdict == provider.VerdictNeedsReauth)}
+}
+
+// judgeTime bounds the count of a refusal: it stands between an answer and its write.
+const judgeTime = 2 * time.Second
+
+func (run *refreshing) judge(ctx context.Context, refused bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, judgeTime)
+	defer cancel()
+	return run.Circuits.Judge(ctx, run.link.Client, refused)
 }
 
 // seal makes the save, once, so that every repeat of it is the same.

@@ -43,6 +43,12 @@ type Input struct {
 type Facts struct {
 	ClientKnown bool // the client that got the tokens is in the configuration
 	CircuitOpen bool // that client is refused: nothing is sent, nothing written
+	// PausedUntil, unix s: the provider asked for no requests of that client before
+	// it. Nothing is sent, nothing written. 0 for none.
+	PausedUntil int64
+	// RefreshEnds, unix s, is when the refresh token has certainly ended by itself; 0
+	// unknown.
+	RefreshEnds int64
 	Profile     provider.Profile
 	Plan        schedule.Plan
 	Epoch       int64 // the deployment's restore epoch
@@ -251,10 +257,22 @@ func (s State) read(r Result) (State, Effect) {
 		return s.done(ClientChanged)
 	case s.Facts.CircuitOpen && !s.In.Probe:
 		return s.done(Suspended)
+	case s.ended(now):
+		return s.verdict(connection.Expired, connection.OutcomeExpired, now)
+	case now < s.Facts.PausedUntil:
+		return s.done(NotYet)
 	case s.Core.Attempt.ID != "" && now < s.Core.Attempt.LeaseUntil:
 		return s.done(Busy)
 	}
 	return s.to(stepPrepare), Effect{Kind: EffectPrepare}
+}
+
+// ended reports whether the refresh token is over by itself, and nothing that is under
+// way or in doubt could bring another one. The provider is not asked: the refusals of
+// tokens that ended on one day would look like a storm.
+func (s State) ended(now int64) bool {
+	return s.Facts.RefreshEnds != 0 && now >= s.Facts.RefreshEnds+endSlack && s.Core.Status == connection.Active &&
+		s.Core.Attempt.ID == "" && s.Core.DoubtAt == 0 && !s.valid(now)
 }
 
 // valid reports whether the stored access token can still be handed out.
@@ -272,7 +290,13 @@ func (s State) fresh(now int64) bool {
 	case Slot:
 		// What was put off, or is not yet proved, has no slot of its own until it is
 		// saved: to call it fresh would lose it from the schedule.
-		return c.Status == connection.Active && !schedule.IsRetry(c.Sched) && (c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60)))
+		if c.Status != connection.Active || schedule.IsRetry(c.Sched) {
+			return false
+		}
+		if c.ExpiresAt == 0 {
+			return !plan.ForIdle() // the access token may last for ever; the refresh token does not
+		}
+		return plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
 	case Timer:
 		return c.ExpiresAt == 0 || c.ExpiresAt > now+schedule.Margin(life)
 	case Read:
@@ -508,7 +532,11 @@ func (s State) later(r Result, o Outcome) (State, Effect) {
 	case Refused:
 		note = connection.OutcomeConfigError
 	}
-	w.Sched = s.retrySched(w.RetryAt)
+	if s.Facts.Plan.Mode != schedule.OnDemand || s.Core.Status != connection.Active || w.Doubt != 0 || s.doubted() {
+		// On demand the next one who asks is the retry, but for a doubt: the provider's
+		// grace runs out.
+		w.Sched = s.retrySched(w.RetryAt)
+	}
 	s.Outcome = o
 	return s.to(stepWrite), Effect{Kind: EffectLater, Later: w, Note: note}
 }

@@ -36,6 +36,10 @@ const (
 	// a provider that ends families is tried again, s: little is left to lose.
 	replayLead = 600
 
+	// endSlack is how long after its announced end a refresh token counts as ended, s:
+	// clocks differ, and providers round.
+	endSlack = 3600
+
 	// readSlack is what an access token handed out must have left, s.
 	readSlack = 5
 )

@@ -73,7 +73,7 @@ func (p Plan) Period(life int64) int64 {
 	if p.Mode == OnDemand {
 		return 0
 	}
-	if p.Mode == KeepAlive && p.Idle > 0 {
+	if p.ForIdle() {
 		return longest(p.Idle / 2) // two chances in every idle lifetime
 	}
 	if life < ShortLife {
@@ -81,6 +81,9 @@ func (p Plan) Period(life int64) int64 {
 	}
 	return longest(life - Margin(life))
 }
+
+// ForIdle reports whether it is the refresh token's idle life that the slots keep.
+func (p Plan) ForIdle() bool { return p.Mode == KeepAlive && p.Idle > 0 }
 
 func longest(seconds int64) int64 {
 	var out int64
@@ -151,7 +154,7 @@ func floorMod(a, b int64) int64 { return ((a % b) + b) % b }
 // SlotSkips reports whether a token that expires at expiresAt outlives the next
 // slot by its margin, so that this slot need not refresh it.
 func (p Plan) SlotSkips(id string, life, expiresAt, now int64) bool {
-	if p.Mode == KeepAlive && p.Idle > 0 {
+	if p.ForIdle() {
 		return false // the refresh token's life is at stake, not the access token's
 	}
 	period := p.Period(life)
@@ -254,6 +257,21 @@ func Walk(from, to int64) []string {
 		add(retryMinute(m))
 	}
 	return out
+}
+
+// DueMinute is the last minute up to now, both unix minutes, at which a partition of
+// the schedule was due; now where it names none.
+func DueMinute(partition string, now int64) int64 {
+	if period, phase, ok := ParsePartition(partition); ok && period > 0 {
+		return now - floorMod(now-phase, period)
+	}
+	if rest, ok := strings.CutPrefix(partition, "retry#"); ok {
+		minute, _, _ := strings.Cut(rest, "#")
+		if m, err := strconv.ParseInt(minute, 10, 64); err == nil {
+			return min(m, now)
+		}
+	}
+	return now
 }
 
 // ParsePartition takes a slot partition apart; ok is false for any other text.

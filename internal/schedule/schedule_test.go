@@ -255,3 +255,14 @@ func TestParsePartition(t *testing.T) {
 		}
 	}
 }
+
+func TestDueMinute(t *testing.T) {
+	for _, c := range []struct {
+		partition string
+		want      int64
+	}{{"50#7#0", 957}, {"50#0#0", 1000}, {"50#1#0", 951}, {"retry#998#2", 998}, {"retry#1003#0", 1000}, {"timer", 1000}, {"", 1000}} {
+		if got := schedule.DueMinute(c.partition, 1000); got != c.want {
+			t.Errorf("%s: %d, want %d", c.partition, got, c.want)
+		}
+	}
+}

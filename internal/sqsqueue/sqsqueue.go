@@ -70,23 +70,57 @@ func ParseRescue(body string) (id string, payload []byte, err error) {
 // ChunkSize is how many ids a chunk has at most.
 const ChunkSize = 100
 
-// ParseChunk reads a message of the chunk queue: {"ids": [...]}.
-func ParseChunk(body string) ([]string, error) {
-	var m struct {
-		IDs []string `json:"ids"`
+// Chunk is the body of a message of the chunk queue: connections that fell due.
+type Chunk struct {
+	Integration string   `json:"integration,omitempty"` // of all of them
+	Minute      int64    `json:"minute,omitempty"`      // the oldest at which one fell due, in unix minutes; 0 unknown
+	IDs         []string `json:"ids"`
+}
+
+// Chunks is the sending side of the chunk queue. It may be used concurrently.
+type Chunks struct {
+	client *sqs.Client
+	url    string
+}
+
+// NewChunks returns the queue with that URL.
+func NewChunks(client *sqs.Client, url string) *Chunks { return &Chunks{client: client, url: url} }
+
+// Put sends one chunk of an integration. When it returns without an error, the chunk is
+// delivered at least once, perhaps late and perhaps out of order. The integration is the
+// message group, by which the queue serves a small integration although a large one has
+// sent thousands of chunks before it.
+func (q *Chunks) Put(ctx context.Context, integration string, minute int64, ids []string) error {
+	body, err := json.Marshal(Chunk{Integration: integration, Minute: minute, IDs: ids})
+	if err != nil {
+		return err
 	}
-	if err := parse(body, &m); err != nil {
-		return nil, err
+	text, group := string(body), integration
+	if group == "" {
+		group = "none"
 	}
-	if len(m.IDs) == 0 || len(m.IDs) > ChunkSize {
-		return nil, fmt.Errorf("a chunk has 1 to %d ids", ChunkSize)
+	in := &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: &text, MessageGroupId: &group}
+	if _, err := q.client.SendMessage(ctx, in); err != nil {
+		return fmt.Errorf("chunk of %s: %w", group, err)
 	}
-	for _, id := range m.IDs {
+	return nil
+}
+
+// ParseChunk reads a message of the chunk queue.
+func ParseChunk(body string) (Chunk, error) {
+	var c Chunk
+	if err := parse(body, &c); err != nil {
+		return Chunk{}, err
+	}
+	if len(c.IDs) == 0 || len(c.IDs) > ChunkSize || c.Minute < 0 {
+		return Chunk{}, fmt.Errorf("a chunk has 1 to %d ids and a minute", ChunkSize)
+	}
+	for _, id := range c.IDs {
 		if !connectionID(id) {
-			return nil, errors.New("a chunk holds ids of connections only")
+			return Chunk{}, errors.New("a chunk holds ids of connections only")
 		}
 	}
-	return m.IDs, nil
+	return c, nil
 }
 
 // connectionID keeps a message from naming any other row of the table.

@@ -19,15 +19,21 @@ var _ refresh.Rescuer = (*sqsqueue.Rescue)(nil)
 
 func queue(t *testing.T) (*awssim.Server, *sqsqueue.Rescue) {
 	t.Helper()
+	sim, client := queues(t)
+	return sim, sqsqueue.NewRescue(client, "https://sqs.example/1/rescue")
+}
+
+func queues(t *testing.T) (*awssim.Server, *sqs.Client) {
+	t.Helper()
 	sim := awssim.New()
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return sim, sqsqueue.NewRescue(sqs.New(sqs.Options{
+	return sim, sqs.New(sqs.Options{
 		Region: "eu-central-1", BaseEndpoint: &server.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
-	}), "https://sqs.example/1/rescue")
+	})
 }
 
 func TestRescueArrivesAsItWasPut(t *testing.T) {
@@ -59,8 +65,32 @@ func TestRefusedRescueIsAnError(t *testing.T) {
 
 func TestChunk(t *testing.T) {
 	got, err := sqsqueue.ParseChunk(`{"ids": ["conn_1", "conn_2"]}`)
-	if diff := cmp.Diff([]string{"conn_1", "conn_2"}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(sqsqueue.Chunk{IDs: []string{"conn_1", "conn_2"}}, got); diff != "" || err != nil {
 		t.Error(err, diff)
+	}
+}
+
+func TestChunkArrivesAsItWasPut(t *testing.T) {
+	sim, client := queues(t)
+	q := sqsqueue.NewChunks(client, "https://sqs.example/1/chunks")
+	want := sqsqueue.Chunk{Integration: "askfred", Minute: 29555703, IDs: []string{"conn_1", "conn_2"}}
+	if err := q.Put(t.Context(), want.Integration, want.Minute, want.IDs); err != nil {
+		t.Fatal(err)
+	}
+	sent := sim.Sent("https://sqs.example/1/chunks")
+	if len(sent) != 1 {
+		t.Fatalf("%d messages", len(sent))
+	}
+	got, err := sqsqueue.ParseChunk(sent[0])
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	if groups := sim.Groups("https://sqs.example/1/chunks"); len(groups) != 1 || groups[0] != "askfred" {
+		t.Errorf("message groups %v", groups)
+	}
+	sim.Refuse("AmazonSQS.SendMessage", "QueueDoesNotExist")
+	if err := q.Put(t.Context(), "askfred", 1, want.IDs); err == nil {
+		t.Error("a refused chunk is no error")
 	}
 }
 
@@ -70,8 +100,8 @@ func TestForgedMessagesAreRefused(t *testing.T) {
 		"", "null", "[]", `"conn_1"`, "{", `{}`, `{"ids": []}`, `{"ids": ["sys#cursor"]}`, `{"ids": [""]}`, `{"ids": ["conn_1"]} {}`,
 		`{"ids": ["conn_1"], "force": true}`, `{"ids": ["conn_` + strings.Repeat("x", 100) + `"]}`, many,
 	} {
-		if ids, err := sqsqueue.ParseChunk(body); err == nil {
-			t.Errorf("chunk %.40s gave %v", body, ids)
+		if c, err := sqsqueue.ParseChunk(body); err == nil {
+			t.Errorf("chunk %.40s gave %v", body, c)
 		}
 	}
 	for _, body := range []string{
@@ -89,8 +119,8 @@ func FuzzMessage(f *testing.F) {
 	f.Add(`{"ids": ["conn_1"]}`)
 	f.Add(`{"id": "conn_1", "record": "eA=="}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		if ids, err := sqsqueue.ParseChunk(body); (err == nil) != (len(ids) > 0) || len(ids) > sqsqueue.ChunkSize {
-			t.Errorf("%d ids, %v", len(ids), err)
+		if c, err := sqsqueue.ParseChunk(body); (err == nil) != (len(c.IDs) > 0) || len(c.IDs) > sqsqueue.ChunkSize {
+			t.Errorf("%d ids, %v", len(c.IDs), err)
 		}
 		if id, payload, err := sqsqueue.ParseRescue(body); err == nil && (!strings.HasPrefix(id, "conn_") || len(payload) == 0) {
 			t.Errorf("record of %q, %d bytes", id, len(payload))

@@ -51,10 +51,13 @@ type Connection struct {
 	RedirectURI    string     `json:"redirect_uri"`  // to be registered at the provider
 	ExpiresAt      *time.Time `json:"expires_at"`    // of the access token; null: unknown
 	NextRefreshAt  *time.Time `json:"next_refresh_at"`
-	CreatedAt      time.Time  `json:"created_at"`
-	UpdatedAt      time.Time  `json:"updated_at"`
-	Receipt        *Receipt   `json:"receipt"` // of a disconnected one, else null
-	Journal        []Entry    `json:"journal"` // at most 16, the newest last
+	// ReconnectBy is when the refresh token ends, whatever Evergrant does: the user
+	// should consent again before. Null where the provider tells no end.
+	ReconnectBy *time.Time `json:"reconnect_by"`
+	CreatedAt   time.Time  `json:"created_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	Receipt     *Receipt   `json:"receipt"` // of a disconnected one, else null
+	Journal     []Entry    `json:"journal"` // at most 16, the newest last
 }
 
 // Account is whose account at the provider is connected.

@@ -30,6 +30,7 @@ const patience = 60 * time.Second
 type dev struct {
 	origin string
 	key    string // its API key
+	stop   func() // ends it; may be called again
 }
 
 // startDev builds the command and runs it on free ports with a data folder of its own.
@@ -53,13 +54,13 @@ func startDev(t *testing.T, ttl string) *dev {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	d := &dev{stop: sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("evergrant dev ended: %v", err)
 		}
-	})
-	d := &dev{}
+	})}
+	t.Cleanup(d.stop)
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), ":")
 		switch name {
@@ -106,7 +107,7 @@ func open(t *testing.T, width, height int64, dark bool) *tab {
 	if err := chromedp.Listen(ctx, b.note); err != nil { // it starts the browser
 		t.Fatalf("start the browser: %v", err)
 	}
-	b.do("open a tab", command(network.Enable, network.EnableParams{}), chromedp.EmulateViewport(width, height), colourScheme(dark))
+	b.do("open a tab", command(network.Enable, network.EnableParams{}), chromedp.EmulateViewport(width, height), taste(dark))
 	return b
 }
 
@@ -118,13 +119,16 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.V
 	})
 }
 
-func colourScheme(dark bool) chromedp.Action[chromedp.Void] {
-	value := "light"
+// taste sets what the system prefers. Nothing moves, so that what is clicked on stays
+// where it was seen.
+func taste(dark bool) chromedp.Action[chromedp.Void] {
+	scheme := "light"
 	if dark {
-		value = "dark"
+		scheme = "dark"
 	}
-	feature := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: value}
-	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{feature}})
+	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	}})
 }
 
 // note keeps what should not have happened.

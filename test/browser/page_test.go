@@ -255,3 +255,12 @@ const faintTexts = `(() => {
 	}
 	return [...faint];
 })()`
+
+func TestPageSaysWhenItsBackendIsGone(t *testing.T) {
+	d := startDev(t, "120")
+	b := open(t, 1280, 900, false)
+	b.load(d)
+	b.until(`document.querySelector("#banner").hidden`)
+	d.stop()
+	b.shows("#banner", "does not answer")
+}

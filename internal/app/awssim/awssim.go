@@ -27,6 +27,7 @@ type Server struct {
 	secrets    map[string]string
 	refusals   map[string]string
 	sent       map[string][]string
+	groups     map[string][]string
 	calls      []string
 }
 
@@ -38,7 +39,7 @@ func New() *Server {
 	aead, _ := cipher.NewGCMWithRandomNonce(block)
 	return &Server{
 		aead: aead, parameters: map[string]string{}, secrets: map[string]string{},
-		refusals: map[string]string{}, sent: map[string][]string{},
+		refusals: map[string]string{}, sent: map[string][]string{}, groups: map[string][]string{},
 	}
 }
 
@@ -71,6 +72,14 @@ func (s *Server) Sent(queue string) []string {
 	return append([]string(nil), s.sent[queue]...)
 }
 
+// Groups returns the message groups of the messages that were sent to a queue, by its
+// URL; "" for one without.
+func (s *Server) Groups(queue string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.groups[queue]...)
+}
+
 // Calls returns the operations that were asked for, in order.
 func (s *Server) Calls() []string {
 	s.mu.Lock()
@@ -89,6 +98,7 @@ type request struct {
 	SecretID          string            `json:"SecretId"`
 	QueueURL          string            `json:"QueueUrl"`
 	MessageBody       string            `json:"MessageBody"`
+	MessageGroupID    string            `json:"MessageGroupId"`
 }
 
 type object map[string]any
@@ -136,6 +146,7 @@ func (s *Server) answer(operation string, in request) (out any, errorType string
 		return object{"Name": in.SecretID, "SecretString": value}, ""
 	case "AmazonSQS.SendMessage":
 		s.sent[in.QueueURL] = append(s.sent[in.QueueURL], in.MessageBody)
+		s.groups[in.QueueURL] = append(s.groups[in.QueueURL], in.MessageGroupID)
 		sum := md5.Sum([]byte(in.MessageBody)) // the SDK compares it
 		return object{"MessageId": rand.Text(), "MD5OfMessageBody": hex.EncodeToString(sum[:])}, ""
 	}

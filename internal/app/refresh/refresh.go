@@ -2,6 +2,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,8 +44,9 @@ func FromEnvironment() *Handler {
 // New returns the handler made of the parts.
 func New(p app.Parts) *Handler {
 	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
-	rescue := sqsqueue.NewRescue(sqs.NewFromConfig(p.AWS(app.SQS)), p.Env.RescueQueue)
-	return &Handler{parts: p, broker: p.Broker(secrets, rescue, false)}
+	queues := sqs.NewFromConfig(p.AWS(app.SQS))
+	rescue, chunks := sqsqueue.NewRescue(queues, p.Env.RescueQueue), sqsqueue.NewChunks(queues, p.Env.ChunkQueue)
+	return &Handler{parts: p, broker: p.Scheduler(secrets, rescue, chunks.Put)}
 }
 
 // event is any of the events; which one shows by what it has.
@@ -87,7 +89,7 @@ func (h *Handler) tick(ctx context.Context, scheduled string) error {
 		return errors.New("the tick's time is not RFC 3339")
 	}
 	rep, err := h.broker.Tick(ctx, at.Unix()/60)
-	h.parts.Log.InfoContext(ctx, "tick", "minute", rep.Minute, "outcomes", rep.Outcomes, "todo", rep.Todo, "whole", rep.Whole)
+	h.parts.Log.InfoContext(ctx, "tick", "minute", rep.Minute, "outcomes", rep.Outcomes, "chunked", rep.Chunked, "owed", rep.Owed, "todo", rep.Todo, "whole", rep.Whole)
 	if err != nil {
 		return fmt.Errorf("tick of %s: %w", scheduled, err)
 	}
@@ -122,11 +124,11 @@ var errKept = errors.New("not stored yet; the queue delivers it again")
 func (h *Handler) message(ctx context.Context, r record) error {
 	switch queueName(r.Source) {
 	case queueOf(h.parts.Env.ChunkQueue):
-		ids, err := sqsqueue.ParseChunk(r.Body)
+		chunk, err := sqsqueue.ParseChunk(r.Body)
 		if err != nil {
 			return err
 		}
-		return h.broker.RefreshAll(ctx, ids, h.minute(r))
+		return h.broker.RefreshAll(ctx, chunk.IDs, cmp.Or(chunk.Minute, h.minute(r)))
 	case queueOf(h.parts.Env.RescueQueue):
 		id, payload, err := sqsqueue.ParseRescue(r.Body)
 		if err != nil {
@@ -141,8 +143,8 @@ func (h *Handler) message(ctx context.Context, r record) error {
 	return errors.New("the message comes from another queue than ours")
 }
 
-// minute is when the chunk was sent, in unix minutes: the tick that sent it was that
-// minute's. However late the message comes, it is the slot of then that it means.
+// minute is when the chunk was sent, in unix minutes, for one that does not say which
+// slot it means. However late the message comes, it is the slot of then.
 func (h *Handler) minute(r record) int64 {
 	if ms, err := strconv.ParseInt(r.Attributes.SentTimestamp, 10, 64); err == nil {
 		return ms / 60_000

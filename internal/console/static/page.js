@@ -131,7 +131,8 @@ async function act(button, path, body) {
   try {
     const answer = await ask(path, body);
     if (!answer.problem) return answer;
-    toast(explain(answer.problem), true);
+    // The connection itself says so in a moment.
+    if (answer.problem.code !== "needs_reauth") toast(explain(answer.problem), true);
   } catch {
     toast("The page’s backend does not answer.", true);
   } finally {
@@ -141,7 +142,17 @@ async function act(button, path, body) {
   return null;
 }
 
+// What a problem means to a person in front of this page; the API's own words are for
+// those who write a backend.
+const problems = {
+  provider_unavailable: "No token came back. The connection is kept, and the schedule tries again.",
+  refresh_in_progress: "A refresh of it is under way already.",
+  integration_suspended: reasons.integration_suspended,
+  token_refused: "The provider refused that token. Nothing was kept.",
+};
+
 function explain(problem) {
+  if (problems[problem.code]) return problems[problem.code];
   const detail = problem.detail || problem.title || "It did not work";
   return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? "" : ".");
 }
@@ -155,6 +166,7 @@ const rows = new Map(); // { node, … } by connection id
 const endings = new Map(); // node by connection id
 const requests = new Map(); // node by number
 let fresh = ""; // the connection that was just made
+let greeted = ""; // the one that is still to be greeted
 
 const integrationOf = (c) => integrations.find((i) => i.name === c.integration);
 const titleOf = (c) => integrationOf(c)?.title ?? c.integration;
@@ -186,7 +198,7 @@ function makeCard(i) {
   const grant = grants[i.grant];
   node.dataset.integration = i.name;
   node.querySelector("h3").textContent = i.title;
-  node.querySelector(".kind").textContent = grant.kind;
+  node.querySelector(".kind span").textContent = grant.kind;
   node.querySelector(".about").textContent = i.about;
   show(node.querySelector(".redirect"), i.redirect_uri !== "");
   node.querySelector(".redirect code").textContent = i.redirect_uri;
@@ -336,11 +348,11 @@ function showRow(c) {
   text(find("h3"), titleOf(c));
   text(find(".whose"), whose(c));
   text(find(".pill"), label);
-  const why = c.status === "needs_reauth" ? reasons[c.reason] ?? "Only a new consent helps." : reasons[c.reason] ?? "";
+  const why = reasonOf(c);
   text(find(".reason"), why);
   show(find(".reason"), why !== "");
   text(find(".generation"), String(c.generation));
-  text(find(".expires"), c.expires_at ? at(c.expires_at) : c.status === "connecting" ? "–" : "unknown");
+  text(find(".expires"), kind === "bad" || c.status === "connecting" ? "–" : c.expires_at ? at(c.expires_at) : "unknown");
   showActions(row);
   showHistory(row);
   if (row.generation !== c.generation) {
@@ -351,8 +363,14 @@ function showRow(c) {
   }
   if (row.status !== c.status) {
     row.status = c.status;
-    toast(`${titleOf(c)}: ${label.toLowerCase()}.`, kind === "bad");
+    toast(kind === "bad" ? `${titleOf(c)} ${label.toLowerCase()}: the access was ended.` : `${titleOf(c)} is ${label.toLowerCase()}.`, kind === "bad");
   }
+}
+
+function reasonOf(c) {
+  if (c.status !== "needs_reauth") return reasons[c.reason] ?? "";
+  if (integrationOf(c)?.grant === "refresh_token") return "The provider no longer takes this token. Import a new one; it makes a new connection.";
+  return reasons[c.reason] ?? "Only a new consent helps.";
 }
 
 function whose(c) {
@@ -388,7 +406,8 @@ function showHistory(row) {
     const item = document.createElement("li");
     const [when, what, took] = ["span", "b", "span"].map((tag) => item.appendChild(document.createElement(tag)));
     when.textContent = at(entry.at);
-    what.textContent = entry.outcome === "saved" ? `${label}, generation ${entry.generation}` : label;
+    // A refresh notes the generation that it began with.
+    what.textContent = entry.outcome === "saved" ? `${label}: generation ${entry.generation + 1}` : label;
     took.textContent = entry.took_ms ? `${entry.took_ms} ms` : "";
     items.unshift(item);
   }
@@ -429,6 +448,11 @@ function showConnections() {
   text($("sum-renewed"), String(live.reduce((sum, c) => sum + Math.max(0, c.generation - 1), 0)));
 }
 
+// breakable is path as nodes that let a line end before each slash.
+function breakable(path) {
+  return path.split(/(?=\/)/).flatMap((part) => [document.createElement("wbr"), part]);
+}
+
 function showCalls() {
   const nodes = state.calls.map((c) => {
     if (!requests.has(c.n)) {
@@ -436,11 +460,13 @@ function showCalls() {
       const outside = c.to !== "evergrant";
       node.classList.toggle("outside", outside);
       node.querySelector(".method").textContent = c.method;
-      node.querySelector(".path").textContent = outside ? `${c.to} ${c.path}` : c.path.replace(/(conn_[\w-]{6})[\w-]+/, "$1…");
+      const path = outside ? `${c.to} ${c.path}` : c.path.replace(/(conn_[\w-]{4})[\w-]+/, "$1…");
+      node.querySelector(".path").append(...breakable(path));
       const status = node.querySelector(".status");
       status.textContent = c.status || "no answer";
       status.classList.toggle("bad", c.status === 0 || c.status >= 400);
-      node.querySelector(".why").textContent = `${clock.format(Date.parse(c.at))} ${c.why}, ${c.took_ms} ms`;
+      node.querySelector(".why").textContent = `${clock.format(Date.parse(c.at))} ${c.why}`;
+      node.querySelector(".took").textContent = c.took_ms ? `${c.took_ms} ms` : "<1 ms";
       requests.set(c.n, node);
     }
     return requests.get(c.n);
@@ -480,9 +506,9 @@ function turn(row) {
 }
 
 function dial(c, next, ends) {
-  if (c.status === "needs_reauth") return ["Stopped", "asks the user"];
-  if (c.status === "connecting") return ["…", "first refresh"];
-  if (next) return next > now() ? [left(next - now()), "to the refresh"] : ["now", "refreshing"];
+  if (c.status === "needs_reauth") return ["stopped", ""];
+  if (c.status === "connecting") return ["…", "first token"];
+  if (next) return next > now() ? [left(next - now()), "refresh in"] : ["now", "refresh"];
   if (ends) return [left(ends - now()), "token left"];
   return ["–", "no end known"];
 }
@@ -535,6 +561,7 @@ async function lookOnce() {
     showConnections();
     showCalls();
     tick();
+    greet();
     show($("banner"), false);
   } catch {
     text($("banner"), "The page’s backend does not answer. Is evergrant dev still running? This page goes on as soon as it is.");
@@ -543,21 +570,22 @@ async function lookOnce() {
 }
 
 // arrive reads what the way back from a provider left in the address.
-async function arrive() {
-  const word = decodeURIComponent(location.hash.slice(1));
-  if (/^(conn_|failed=)/.test(word)) history.replaceState(null, "", "/");
-  if (word.startsWith("conn_")) fresh = word;
-  await look();
-  if (word.startsWith("failed=")) {
-    const code = word.slice("failed=".length);
-    toast(failures[code] ?? `That did not work (${code}). Nothing was connected.`, true);
-  }
-  const row = rows.get(fresh);
-  if (row) {
-    toast(`${titleOf(row.c)} is connected for ${nameOf(row.c.owner)}.`);
-    row.node.querySelector("h3").focus({ preventScroll: true });
-    row.node.scrollIntoView({ block: "center" });
-  }
+function arrive() {
+  const [, id, code] = location.hash.match(/^#(?:(conn_[\w-]+)|failed=([a-z_]{1,40}))$/) ?? [];
+  if (id || code) history.replaceState(null, "", "/");
+  if (id) fresh = greeted = id;
+  if (code) toast(failures[code] ?? `That did not work (${code}). Nothing was connected.`, true);
+  look();
+}
+
+// greet shows the connection with which the browser came back, once it is there.
+function greet() {
+  const row = rows.get(greeted);
+  if (!row) return;
+  greeted = "";
+  toast(`${titleOf(row.c)} is connected for ${nameOf(row.c.owner)}.`);
+  row.node.querySelector("h3").focus({ preventScroll: true });
+  row.node.scrollIntoView({ block: "center" });
 }
 
 // A menu closes when something else is clicked, or with Escape.

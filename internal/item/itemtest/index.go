@@ -92,6 +92,10 @@ func rangeOrder(t *testing.T, tables Tables) {
 	}
 	byRange := []string{keys[2], keys[6], keys[4], keys[8], keys[0], keys[7], keys[3], keys[5], keys[1]}
 	wantKeys(t, table, item.Query{Index: item.IndexByIntegration, Hash: integration}, byRange...)
+	page, err := table.Query(contextOf(t), item.Query{Index: item.IndexByIntegration, Hash: integration, Limit: 100})
+	if err != nil || !slices.Equal(page.Ranges, ranges) {
+		t.Errorf("range attributes %q, want %q, %v", page.Ranges, ranges, err)
+	}
 	slices.Sort(keys)
 	wantKeys(t, table, item.Query{Index: item.IndexTodo, Hash: todo}, keys...)
 	wantKeys(t, table, item.Query{Index: item.IndexTodo, Hash: todo[:len(todo)-1]}) // a hash is whole

@@ -156,7 +156,7 @@ func (m *model) beginConsent(w *world, i int, what string) {
 		id = m.startConsent(key)
 		m.consentStarts[key] = id
 	}
-	*p = process{node: id, phase: running, again: p.phase == over}
+	*p = process{node: id, phase: running}
 	m.advanceConsent(w, i, what)
 }
 
@@ -207,7 +207,7 @@ func (m *model) advanceConsent(w *world, i int, what string) {
 	n := m.consent.at(p.node)
 	if n.Effect.Kind == refresh.ConsentDone {
 		l := label{who: consents, n: uint8(i), what: what, then: n.Effect.Outcome.String()}
-		m.endConsent(w, i, n.Effect.Outcome)
+		m.endConsent(w, i)
 		m.emit(w, l)
 		return
 	}
@@ -225,18 +225,18 @@ func (m *model) advanceConsent(w *world, i int, what string) {
 	m.emit(w, label{who: consents, n: uint8(i), what: what})
 }
 
-func (m *model) endConsent(w *world, i int, o refresh.ConsentOutcome) {
-	p := &w.consents[i]
-	switch o {
-	case refresh.ConsentOvertaken, refresh.ConsentGone:
-		w.superseded.add(p.held)
-	case refresh.NotAwaiting, refresh.AnswerUnsaved:
-		if !p.again {
-			m.vanish(w, p.held)
-			w.superseded.add(p.held)
-		}
+// endConsent notes an answer that could not be kept: it is lost.
+func (m *model) endConsent(w *world, i int) {
+	m.loseAnswer(w, w.consents[i].held)
+	w.consents[i] = process{phase: over}
+}
+
+// loseAnswer notes an answer that never came into its session.
+func (m *model) loseAnswer(w *world, t token) {
+	if t != 0 {
+		m.vanish(w, t)
+		w.superseded.add(t)
 	}
-	*p = process{phase: over}
 }
 
 // consentEffect performs the pending effect of consent i, with its faults: it dies,
@@ -263,7 +263,8 @@ func (m *model) consentEffect(w *world, i int) {
 	next = *w
 	next.faults--
 	next.crashed = true
-	m.killConsent(&next, i)
+	m.endConsent(&next, i)
+	m.emit(&next, label{who: consents, n: uint8(i), what: "dies before it " + what})
 
 	if c.kind == causeAnswer {
 		next = *w
@@ -273,8 +274,7 @@ func (m *model) consentEffect(w *world, i int) {
 
 		next = took
 		next.faults--
-		m.vanish(&next, c.token)
-		next.superseded.add(c.token)
+		m.loseAnswer(&next, c.token)
 		next.consents[i].held = 0
 		next.consents[i].node = m.consent.step(from, cause{kind: causeAnswer, answer: lost})
 		m.advanceConsent(&next, i, "sends its code, and the answer is lost")
@@ -286,12 +286,12 @@ func (m *model) consentEffect(w *world, i int) {
 	if c.applied { // the SDK repeats it
 		next = took
 		next.faults--
-		m.emit(&next, label{who: consents, n: uint8(i), what: what, then: "the SDK will repeat it"})
+		m.emit(&next, label{who: consents, n: uint8(i), what: what, then: "and the SDK will repeat it"})
 	}
 	for _, world := range []world{*w, took} {
 		next = world
 		next.faults--
-		next.consents[i].node = m.consent.step(from, cause{kind: c.kind, failed: true, spent: true, epoch: c.epoch})
+		next.consents[i].node = m.consent.step(from, cause{kind: c.kind, failed: true, spent: true, epoch: m.Consents[i].At})
 		m.advanceConsent(&next, i, "learns nothing")
 	}
 }
@@ -302,21 +302,6 @@ var consentTexts = [...]string{
 	refresh.ConsentIdentity: "reads the account", refresh.ConsentRead: "reads the connection", refresh.ConsentCreate: "creates a connection",
 	refresh.ConsentJoin: "joins", refresh.ConsentAccess: "joins its access token", refresh.ConsentRevoke: "revokes", refresh.ConsentEnd: "ends its session",
 	refresh.ConsentSupersede: "supersedes", refresh.ConsentFinish: "leaves the list",
-}
-
-// killConsent ends the process. Before its answer is in the session that answer is
-// lost; after, the tick has it.
-func (m *model) killConsent(w *world, i int) {
-	p := &w.consents[i]
-	sess := &m.items.all[w.session[m.Consents[i].Session]]
-	if t, _ := unseal(sess.item.Bytes("tokens"), place{}); p.held != 0 && t != p.held {
-		if m.consent.at(p.node).Effect.Kind == refresh.ConsentSave {
-			m.vanish(w, p.held)
-			w.superseded.add(p.held)
-		}
-	}
-	*p = process{phase: over}
-	m.emit(w, label{who: consents, n: uint8(i), what: "dies"})
 }
 
 // performConsent carries out the pending effect in w, and returns what came of it.
@@ -409,16 +394,20 @@ func (m *model) granted(w *world, g uint8) bool {
 func (m *model) writeSession(w *world, i int) cause {
 	sess := m.Consents[i].Session
 	old, p := w.session[sess], &w.consents[i]
-	held := p.held
-	res := m.consent.write(p.node, old, func() written { return m.applySession(p.node, old, held) })
+	res := m.consent.write(p.node, old, func() written { return m.applySession(p.node, old) })
 	w.session[sess] = res.item
 	if res.applied && m.items.all[res.item].session == connection.SessionExchanged {
+		p.held = 0
 		m.reach(Exchanged)
+	}
+	s := m.consent.at(p.node).State
+	if res.applied && (s.Outcome == refresh.ConsentOvertaken || s.Outcome == refresh.ConsentGone) {
+		w.superseded.add(m.tokens[s.Answer.AccessToken]) // its answer leaves the session, and is dropped
 	}
 	return cause{kind: causeSession, applied: res.applied, item: res.item}
 }
 
-func (m *model) applySession(id, old uint32, held token) written {
+func (m *model) applySession(id, old uint32) written {
 	s, e := m.consent.at(id).State, m.consent.at(id).Effect
 	t := &table{item: m.items.all[old].item}
 	store, ctx, hash := connection.Store{Authorizations: t}, context.Background(), s.In.Session
@@ -431,7 +420,7 @@ func (m *model) applySession(id, old uint32, held token) written {
 		res, err = store.FailTake(ctx, hash, s.In.Take.ID, e.Code)
 	case refresh.ConsentSave:
 		res, err = store.SaveExchanged(ctx, hash, connection.Exchanged{
-			Take: s.In.Take.ID, Tokens: seal(held, place{"tokens", hash, 0}), Seq: s.Seq, At: s.Exchanged, Todo: todo,
+			Take: s.In.Take.ID, Tokens: seal(m.tokens[s.Answer.AccessToken], place{"tokens", hash, 0}), Seq: s.Seq, At: s.Exchanged, Todo: todo,
 		})
 	case refresh.ConsentEnd:
 		res, err = store.EndSession(ctx, hash, s.In.Take.ID, s.Result, e.Code, early/1000)

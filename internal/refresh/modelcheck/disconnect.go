@@ -55,8 +55,11 @@ func (m *model) disconnectSteps(w *world) {
 }
 
 func (m *model) beginDisconnect(w *world, what string) {
-	s, e := m.disconnect.next(refresh.BeginDisconnect(refresh.DisconnectInput{ID: connectionID, Until: early + 20_000}), refresh.DisconnectResult{Now: early})
-	w.disconnect = process{phase: running, tries: w.disconnect.tries + 1, node: m.disconnect.intern(node[refresh.DisconnectState, refresh.DisconnectEffect]{State: s, Effect: e})}
+	if m.disconnectStart == 0 {
+		s, e := m.disconnect.next(refresh.BeginDisconnect(refresh.DisconnectInput{ID: connectionID, Until: early + 20_000}), refresh.DisconnectResult{Now: early})
+		m.disconnectStart = m.disconnect.intern(node[refresh.DisconnectState, refresh.DisconnectEffect]{State: s, Effect: e})
+	}
+	w.disconnect = process{phase: running, tries: w.disconnect.tries + 1, node: m.disconnectStart}
 	c := m.performDisconnect(w) // the read
 	w.disconnect.node = m.disconnect.step(w.disconnect.node, c)
 	if m.Coarse && m.items.all[w.item[0]].Status != connection.Disconnected {
@@ -100,6 +103,11 @@ func (m *model) disconnectEffect(w *world) {
 	}
 	next = *w
 	next.faults--
+	if kind == refresh.DisconnectKeep {
+		// A live token that nobody holds: only where the provider said that it revoked,
+		// and did not.
+		next.superseded.add(m.tokens[m.disconnect.at(from).State.Answer.RefreshToken])
+	}
 	m.killDisconnect(&next, "dies before it "+disconnectEffects[kind])
 	next = took
 	next.faults--
@@ -127,12 +135,15 @@ func (m *model) disconnectEffect(w *world) {
 		for _, world := range []world{*w, took} {
 			next = world
 			next.faults--
+			if kind == refresh.DisconnectKeep {
+				next.superseded.add(m.tokens[m.disconnect.at(from).State.Answer.RefreshToken]) // as above, and the receipt says so
+			}
 			next.disconnect.node = m.disconnect.step(from, cause{kind: causeWrite, failed: true})
 			m.advanceDisconnect(&next, "learns nothing")
 		}
 		next = took
 		next.faults--
-		m.emit(&next, label{who: disconnects, what: disconnectEffects[kind], then: "the SDK will repeat it"})
+		m.emit(&next, label{who: disconnects, what: disconnectEffects[kind], then: "and the SDK will repeat it"})
 	}
 }
 

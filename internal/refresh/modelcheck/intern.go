@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/connection"
@@ -117,8 +118,9 @@ type stored struct {
 
 // itemTable interns items. Number 0 is the absent item.
 type itemTable struct {
-	ids map[string]uint32
-	all []stored
+	ids   map[string]uint32
+	all   []stored
+	timed bool // times count
 }
 
 func newItemTable() *itemTable {
@@ -137,6 +139,23 @@ func (t *itemTable) intern(id string, i item.Item) uint32 {
 		return 0
 	}
 	i = i.Clone()
+	if t.timed {
+		delete(i, "journal")
+	} else {
+		forget(i)
+	}
+	key := id + canonical(i)
+	n, known := t.ids[key]
+	if known {
+		return n
+	}
+	n = uint32(len(t.all))
+	t.ids[key] = n
+	t.all = append(t.all, inspect(id, i))
+	return n
+}
+
+func forget(i item.Item) {
 	for _, name := range forgotten {
 		if name != "expires_at" || i.String("kind") != "session" {
 			delete(i, name)
@@ -150,15 +169,6 @@ func (t *itemTable) intern(id string, i item.Item) uint32 {
 			i[name] = int64(early / 1000)
 		}
 	}
-	key := id + canonical(i)
-	n, known := t.ids[key]
-	if known {
-		return n
-	}
-	n = uint32(len(t.all))
-	t.ids[key] = n
-	t.all = append(t.all, inspect(id, i))
-	return n
 }
 
 func inspect(id string, i item.Item) stored {
@@ -192,12 +202,16 @@ type place struct {
 	gen       int64
 }
 
+func (p place) label() item.Bytes {
+	return item.Bytes(p.field + "/" + p.id + "/" + strconv.FormatInt(p.gen, 10))
+}
+
 // seal stands for sealing: the label names what a real box binds.
 func seal(t token, p place) item.Bytes {
 	if t == 0 {
 		return ""
 	}
-	return item.Bytes(fmt.Sprintf("%s/%s/%d/%d", p.field, p.id, p.gen, t))
+	return p.label() + "/" + item.Bytes(strconv.Itoa(int(t)))
 }
 
 // unseal returns the token of a label whatever its place, and whether it would open
@@ -206,10 +220,10 @@ func unseal(b item.Bytes, p place) (token, bool) {
 	if b == "" {
 		return 0, true
 	}
-	parts := strings.Split(string(b), "/")
-	var t token
-	if _, err := fmt.Sscan(parts[3], &t); err != nil {
+	cut := strings.LastIndexByte(string(b), '/')
+	n, err := strconv.ParseUint(string(b[cut+1:]), 10, 8)
+	if err != nil {
 		return 0, false
 	}
-	return t, b == seal(t, p)
+	return token(n), p != place{} && b[:cut] == p.label()
 }

@@ -41,8 +41,8 @@ func (m *model) checkWrite(w *world, old uint32) {
 	if m.rotates() && was.rt != is.rt && is.ConsentSeq == was.ConsentSeq && !ended && !is.Rotates || was.Rotates && !is.Rotates {
 		m.violate("rotates: the connection forgets that it rotates")
 	}
-	if was.rt != is.rt && was.rt != 0 {
-		w.superseded.add(was.rt)
+	if was.rt != is.rt && was.rt != 0 && is.Revocation != "at_provider" {
+		w.superseded.add(was.rt) // replaced, or let go without a word about its end
 	}
 	if is.at != 0 {
 		w.stored.add(is.at)
@@ -59,10 +59,10 @@ func (m *model) checkWrite(w *world, old uint32) {
 func (m *model) checkStored(w *world, old uint32) {
 	was, is := &m.items.all[old], &m.items.all[w.item[0]]
 	g := w.grantOf(is.rt)
-	if is.rt != was.rt && !w.live(is.rt) && m.Mode != Grace && !w.gone.has(g) && !w.lost.has(g) {
+	if is.rt != 0 && is.rt != was.rt && !w.live(is.rt) && m.Mode != Grace && !w.gone.has(g) && !w.lost.has(g) {
 		m.violate("S6: token %d is stored, and it is spent", is.rt)
 	}
-	if is.rt != was.rt && w.live(is.rt) {
+	if is.rt != 0 && is.rt != was.rt && w.live(is.rt) {
 		w.lost.remove(g)
 	}
 }
@@ -111,7 +111,7 @@ func (m *model) checkVerdict(w *world, old uint32, last answerKind) {
 	}
 	switch is.Reason {
 	case connection.LostResponse:
-		if !w.lost.has(g) && !w.gone.has(g) {
+		if !w.lost.has(g) && !w.gone.has(g) && !m.ShortHorizon {
 			m.violate("S3: lost_response is said, and the new token can still be saved")
 		}
 		m.reach(SaidLost)
@@ -148,7 +148,7 @@ func (m *model) checkRest(w *world) {
 	}
 	c := &m.items.all[w.item[0]]
 	g := w.grantOf(c.rt)
-	excused := w.gone.has(g) || m.Mode.lossy() && w.lost.has(g)
+	excused := w.gone.has(g) || w.lost.has(g) && (m.Mode.lossy() || m.Restore || m.Tamper)
 	switch c.Status {
 	case connection.Active, connection.Connecting:
 		if c.opens && c.rt != 0 && !excused && !w.live(c.rt) {

@@ -2,6 +2,7 @@ package modelcheck
 
 import (
 	"slices"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
@@ -20,8 +21,9 @@ type (
 type Mistake struct {
 	Name string
 	Text string
-	// Scenario is a small one that shows it.
+	// Scenario is a small one that shows it, or Timed where time does.
 	Scenario Scenario
+	Timed    Timed
 
 	next    func(nextFunc) nextFunc
 	consent func(consentFunc) consentFunc
@@ -29,13 +31,13 @@ type Mistake struct {
 	facts   func(*refresh.Facts)
 	profile func(*provider.Profile) // as a disconnect is told
 
-	wireRepeats, exposes, noRescue, opensAny, takesAnyway bool
+	wireRepeats, exposes, noRescue, opensAny, takesAnyway, busyIsDone bool
 }
 
 // Mistakes are the mistakes that the check must catch, each with the smallest
 // scenario that was found to show it.
 func Mistakes() []Mistake {
-	return slices.Concat(claimMistakes(), saveMistakes(), verdictMistakes(), otherMistakes())
+	return slices.Concat(claimMistakes(), saveMistakes(), verdictMistakes(), otherMistakes(), timedMistakes())
 }
 
 func claimMistakes() []Mistake {
@@ -110,7 +112,7 @@ func saveMistakes() []Mistake {
 		},
 		{
 			Name: "M_SAVEACTIVE", Text: "a save that asks for status active, and so cannot heal",
-			Scenario: Scenario{Mode: Immediate, Rounds: 1, Faults: 1},
+			Scenario: Scenario{Mode: Immediate, Rounds: 1, ShortHorizon: true},
 			edit: onWrite(func(_ connection.Save, _ item.Item, u item.Update) item.Update {
 				u.If = append(u.If, item.Eq("status", string(connection.Active)))
 				return u
@@ -289,6 +291,43 @@ func otherMistakes() []Mistake {
 	}
 }
 
+func timedMistakes() []Mistake {
+	return []Mistake{
+		{
+			Name: "M_HORIZONSENT", Text: "the horizon is counted from the send, not from the doubt's discovery",
+			Timed: Timed{Mode: Immediate, Life: 3600, Hours: 1, Faults: 2},
+			next: func(next nextFunc) nextFunc {
+				return func(s refresh.State, r refresh.Result) (refresh.State, refresh.Effect) {
+					if r.Core.DoubtSent != 0 {
+						r.Core.DoubtAt = r.Core.DoubtSent
+					}
+					return next(s, r)
+				}
+			},
+		},
+		{
+			Name: "M_HORIZONSHORT", Text: "a horizon shorter than the rescue queue's pause",
+			Timed: Timed{Mode: Immediate, Life: 3600, Hours: 1, Faults: 2},
+			facts: func(f *refresh.Facts) { f.Horizon = redelivery / 2 },
+		},
+		{
+			Name: "M_KEEPDOUBT", Text: "a takeover keeps the date of an older doubt",
+			Timed: Timed{Mode: Family, Life: 3600, Hours: 1, Faults: 2},
+			edit: onWrite(func(w connection.Claim, _ item.Item, u item.Update) item.Update {
+				if w.Over != "" {
+					u = unset(u, "doubt_at")
+					u.Set = append(u.Set, item.Keep("doubt_at", w.Now))
+				}
+				return u
+			}),
+		},
+		{
+			Name: "M_BUSYDONE", Text: "the tick's cursor moves past a connection that was busy",
+			Timed: Timed{Mode: Immediate, Life: 3600, Hours: 2, Faults: 1}, busyIsDone: true,
+		},
+	}
+}
+
 // onWrite edits the writes of one kind.
 func onWrite[W connection.Write](edit func(W, item.Item, item.Update) item.Update) func(connection.Write, item.Item, item.Update) item.Update {
 	return func(w connection.Write, old item.Item, u item.Update) item.Update {
@@ -336,4 +375,12 @@ func revokeInstead(o refresh.Outcome) func(nextFunc) nextFunc {
 			return to, e
 		}
 	}
+}
+
+// Run explores the mistake's scenario with the mistake planted.
+func (m Mistake) Run() Result {
+	if m.Timed != (Timed{}) {
+		return m.Timed.run(m, time.Time{})
+	}
+	return explore(m.Scenario, m, time.Time{})
 }

@@ -213,7 +213,7 @@ func (m *model) deliver(w *world, i int, kind answerKind, t token) {
 	}
 	n := m.refresh.at(k.node)
 	for _, late := range []bool{false, true} {
-		if late && (kind != refused || n.State.Core.DoubtAt == 0 || !w.quiet(i)) {
+		if late && (kind != refused || n.State.Core.DoubtAt == 0 || !m.quiet(w, i)) {
 			continue
 		}
 		next := *w
@@ -253,7 +253,7 @@ func (m *model) afterClaim(w *world, i int, c cause, what string) {
 	from := w.workers[i].node
 	doubted := m.items.all[c.item].DoubtAt != 0
 	for _, late := range []bool{false, true} {
-		if late && !(doubted && w.quiet(i)) {
+		if late && !(doubted && m.quiet(w, i)) {
 			continue
 		}
 		next := *w
@@ -414,4 +414,11 @@ func (m *model) revokeOwn(w *world, t token) {
 	if m.items.all[w.item[0]].DisconnectGen == 0 {
 		w.gone = gone
 	}
+}
+
+// quiet reports whether the horizon of a doubt can have passed for worker i: nobody
+// else can still save an answer, which is what the horizon's length must guarantee.
+func (m *model) quiet(w *world, i int) bool {
+	o := &w.workers[1-i]
+	return m.ShortHorizon || w.networkEmpty() && w.rescueEmpty() && o.waits == 0 && o.held == 0 && o.answer != accessOnly
 }

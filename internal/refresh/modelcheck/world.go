@@ -89,8 +89,8 @@ type process struct {
 	node  uint32
 	phase phase
 	held  token
-	again bool  // it goes on where another stopped
 	tries uint8 // of a disconnect
+	_     [1]uint8
 }
 
 type phase uint8
@@ -197,11 +197,4 @@ func (r request) before(o request) bool {
 
 func (r request) key() uint32 {
 	return uint32(r.attempt)<<16 | uint32(r.send)<<8 | uint32(r.token)
-}
-
-// quiet reports whether, the connection's worker i aside, nobody can still save an
-// answer: what the horizon's length must guarantee.
-func (w *world) quiet(i int) bool {
-	o := &w.workers[1-i]
-	return w.networkEmpty() && w.rescueEmpty() && o.waits == 0 && o.held == 0
 }

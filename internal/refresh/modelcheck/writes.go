@@ -136,12 +136,19 @@ func (m *model) saveOf(s refresh.State) connection.Save {
 	if s.Answer.RefreshTokenArrived {
 		rt = m.tokens[s.Answer.RefreshToken]
 	}
-	return connection.Save{
+	save := connection.Save{
 		ID: connectionID, Gen: s.Core.Gen, SaveID: s.In.Attempt,
 		Tokens:  connection.Tokens{Access: seal(at, place{"at", connectionID, g}), Refresh: seal(rt, place{"rt", connectionID, g})},
 		Rotated: rt != spent, Epoch: s.Facts.Epoch, Doubt: s.Save.Doubt, Sent: s.Save.Sent, RetryAt: s.Save.RetryAt, Failures: s.Save.Failures,
 		Done: s.Core.Status == connection.Connecting && s.Answer.Verdict == provider.VerdictOK, Now: early / 1000,
 	}
+	if m.items.timed {
+		// The driver counts the life from the send; here from the answer, a second later.
+		sent := s.Until/1000 - refresh.SaveTime/1000 - 1
+		save.Tokens.IssuedAt, save.Tokens.ExpiresAt, save.Tokens.TokenID = sent, sent+s.Answer.ExpiresIn, attemptID(uint8(rt))
+		save.Sched = s.Facts.Plan.Partition(connectionID, s.Answer.ExpiresIn)
+	}
+	return save
 }
 
 // tokenOf is the token that an answer brought.
