@@ -32,6 +32,7 @@ type commands struct {
 	Token      tokenCommand      `cmd:"" group:"connections" help:"Print a fresh access token."`
 	Refresh    refreshCommand    `cmd:"" group:"connections" help:"Refresh a connection now."`
 	Disconnect disconnectCommand `cmd:"" group:"connections" help:"Revoke a connection at its provider and erase its tokens."`
+	Revive     reviveCommand     `cmd:"" group:"connections" help:"After an incident at a provider: take back its verdicts, without the users."`
 
 	Providers providersCommand `cmd:"" group:"set up" help:"Show what the catalogue knows of the providers."`
 	Config    configCommand    `cmd:"" group:"set up" help:"Check or build a configuration."`

@@ -1,12 +1,15 @@
 package app_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/evergrant/evergrant/internal/app/refresh"
 )
 
 // TestWholeLifeThroughTheFunctions takes one connection through all four functions.
@@ -186,6 +189,64 @@ func TestChunkRefreshesWhatIsDueAndNothingElse(t *testing.T) {
 	d.now.set(d.now.Now().Add(8 * 24 * time.Hour))
 	if got, err := d.wake(chunk); err != nil || got != `{"batchItemFailures":[{"itemIdentifier":"m0"}]}` {
 		t.Errorf("what could not begin: %s, %v", got, err)
+	}
+}
+
+// TestTickHandsOnWhatItHasNoTimeFor: an invocation that is nearly over when it starts
+// puts everything that is due onto the queue, and the function takes it from there, once
+// however often it is delivered.
+func TestTickHandsOnWhatItHasNoTimeFor(t *testing.T) {
+	d := onBolt(t)
+	var ids []string
+	for _, integration := range []string{"askfred", "redbooth"} {
+		session, back := d.connect(integration, "tenant-7")
+		if integration == "redbooth" { // in cookie mode
+			ids = append(ids, back.Get("evergrant_connection"))
+			continue
+		}
+		made := d.call(200, "POST", "/v1/connect-sessions/"+session+"/confirm", `{"confirm":"`+back.Get("evergrant_confirm")+`","owner":"tenant-7"}`)
+		ids = append(ids, made["id"].(string))
+	}
+	d.tick()
+	d.now.set(d.now.Now().Add(8 * 24 * time.Hour)) // the tokens have run out
+	tick := `{"tick":"` + d.now.Now().UTC().Format(time.RFC3339) + `"}`
+	hurried := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := refresh.New(d.parts).Invoke(ctx, []byte(tick))
+		return err
+	}
+	before, _ := d.parts.Store.Cursor(t.Context())
+	d.aws.Refuse("AmazonSQS.SendMessage", "InternalFailure")
+	if err := hurried(); err == nil {
+		t.Error("a tick whose chunks went nowhere succeeds")
+	}
+	if c, _ := d.parts.Store.Cursor(t.Context()); c != before {
+		t.Error("the cursor moved")
+	}
+	d.aws.Refuse("AmazonSQS.SendMessage", "")
+	earlier := len(d.aws.Sent(chunkQueue))
+	if err := hurried(); err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := d.parts.Store.Cursor(t.Context()); c != d.now.Now().Unix()/60 {
+		t.Errorf("the cursor stands at %d", c)
+	}
+	chunks, groups := d.aws.Sent(chunkQueue)[earlier:], d.aws.Groups(chunkQueue)[earlier:]
+	slices.Sort(groups)
+	if !slices.Equal(groups, []string{"askfred", "redbooth"}) || d.sim.Requests("askfred")["refresh_token"] != 0 {
+		t.Fatalf("%d chunks of %v", len(chunks), groups)
+	}
+	slices.Reverse(chunks)
+	for range 2 {
+		if got, err := d.wake(batchOf(t, "evergrant-ChunkQueue", append(chunks, "poison")...)); err != nil || got != `{"batchItemFailures":[{"itemIdentifier":"m2"}]}` {
+			t.Errorf("%s, %v", got, err)
+		}
+	}
+	for n, integration := range []string{"askfred", "redbooth"} {
+		if got := d.call(200, "GET", "/v1/connections/"+ids[n], ""); got["generation"] != 2.0 || d.sim.Requests(integration)["refresh_token"] != 1 {
+			t.Errorf("%s: generation %v, %d requests\n%s", integration, got["generation"], d.sim.Requests(integration)["refresh_token"], d.log)
+		}
 	}
 }
 

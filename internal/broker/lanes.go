@@ -314,12 +314,12 @@ func (t *ticking) refreshNow(j job) {
 		j.integration = rep.Record.Integration
 	}
 	switch {
-	case j.why == refresh.Timer:
-		t.timeAgain(j, rep)
 	case errors.Is(rep.Err, item.ErrCorrupt) || errors.Is(rep.Err, secret.ErrSealed):
 		b.Log.Error("a connection is set aside: what is stored cannot be read", "connection", j.id, "error", rep.Err.Error())
 		t.count("set_aside")
-		return
+		return // without a timer either: it would be read in vain every second
+	case j.why == refresh.Timer:
+		t.timeAgain(j, rep)
 	case rep.Outcome == refresh.Saved:
 		b.tallies.lateness(b.now(), rep.Record.Integration, b.now()-j.minute*60)
 	default:

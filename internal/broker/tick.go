@@ -408,7 +408,7 @@ func (b *Broker) auditOne(t *ticking, id string) {
 		}
 		b.Log.Info("audit", "connection", id, "from", rec.Sched, "to", want)
 	}
-	if want != "" && want != schedule.Timer && rec.ExpiresAt != 0 && rec.ExpiresAt < now {
+	if want != "" && want != schedule.Timer && !b.plan(i).ForIdle() && rec.ExpiresAt != 0 && rec.ExpiresAt < now {
 		t.enqueue(job{id: id, integration: rec.Integration, minute: t.minute, why: refresh.Slot})
 	}
 }

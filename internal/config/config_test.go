@@ -3,6 +3,7 @@ package config_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -206,4 +207,21 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("compiled again it differs, %v", err)
 		}
 	})
+}
+
+func TestBudgets(t *testing.T) {
+	const file = `{"integrations": {"a": {"client_id": "x", %s "provider": {"token_endpoint": "https://a.example/t", "authorization_endpoint": "https://a.example/a", "token_endpoint_auth_method": "none", "pkce": "S256"}}}}`
+	c, err := config.Parse(fmt.Appendf(nil, file, `"max_concurrent": 8, "max_per_minute": 300,`))
+	if err != nil || c.Integrations[0].MaxConcurrent != 8 || c.Integrations[0].MaxPerMinute != 300 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	b, err := c.Compile()
+	if again, err2 := config.Parse(b); err != nil || err2 != nil || again.Integrations[0].MaxPerMinute != 300 || again.Integrations[0].MaxConcurrent != 8 {
+		t.Errorf("compiled: %v, %v", err, err2)
+	}
+	for _, text := range []string{`"max_concurrent": 0,`, `"max_concurrent": 1001,`, `"max_per_minute": 1.5,`, `"max_per_minute": -1,`, `"max_concurrent": "8",`} {
+		if _, err := config.Parse(fmt.Appendf(nil, file, text)); err == nil || !strings.Contains(err.Error(), "number") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }

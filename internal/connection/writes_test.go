@@ -53,6 +53,17 @@ var cases = []struct {
 		}, false,
 	},
 	{
+		"revive", connection.Revive{ID: id, Gen: 3, Sched: "retry#9#0", RetryAt: 500, Now: 450},
+		func(r *connection.Record) {
+			r.Status, r.Reason, r.Sched = connection.NeedsReauth, connection.Revoked, ""
+		},
+		map[string]func(*connection.Record){
+			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "active": func(r *connection.Record) { r.Status, r.Reason = connection.Active, "" },
+			"ended": func(r *connection.Record) { r.Status, r.Reason = connection.Disconnected, connection.ByRequest },
+			"over":  func(r *connection.Record) { r.Reason = connection.Expired },
+		}, false,
+	},
+	{
 		"takeover", connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "later"}, Over: "mine", Sent: 150, Now: 300}, claimed,
 		map[string]func(*connection.Record){
 			"released": func(r *connection.Record) { r.Attempt = connection.Attempt{} },

@@ -21,7 +21,7 @@ func connectionOf(v broker.View) wire.Connection {
 		RequestedScope: v.RequestedScope, GrantedScope: v.GrantedScope, MissingScope: strings.Join(v.MissingScope, " "),
 		RedirectURI: v.RedirectURI, ExpiresAt: wire.TimeOrNull(v.ExpiresAt), NextRefreshAt: wire.TimeOrNull(v.NextRefreshAt),
 		ReconnectBy: wire.TimeOrNull(v.ReconnectBy),
-		CreatedAt: wire.Time(v.CreatedAt), UpdatedAt: wire.Time(v.UpdatedAt), Journal: []wire.Entry{},
+		CreatedAt:   wire.Time(v.CreatedAt), UpdatedAt: wire.Time(v.UpdatedAt), Journal: []wire.Entry{},
 	}
 	if v.AccountID != "" {
 		c.Account = &wire.Account{ID: v.AccountID, Name: wire.TextOrNull(v.AccountName)}

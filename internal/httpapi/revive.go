@@ -9,8 +9,8 @@ import (
 
 // revive is POST /v1/admin/revive.
 func (x *exchange) revive() (answer, error) {
-	var in wire.ReviveRequest
-	if err := x.decode(&in); err != nil {
+	in, err := decode[wire.ReviveRequest](x)
+	if err != nil {
 		return answer{}, err
 	}
 	rep, err := x.Broker.Revive(x.r.Context(), x.caller, broker.ReviveRequest{Integration: in.Integration, Since: in.Since.Unix()})

@@ -293,10 +293,10 @@ func (s State) fresh(now int64) bool {
 		if c.Status != connection.Active || schedule.IsRetry(c.Sched) {
 			return false
 		}
-		if c.ExpiresAt == 0 {
-			return !plan.ForIdle() // the access token may last for ever; the refresh token does not
+		if plan.ForIdle() {
+			return plan.IdleSkips(c.IssuedAt, now) // whatever becomes of the access token
 		}
-		return plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
+		return c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
 	case Timer:
 		return c.ExpiresAt == 0 || c.ExpiresAt > now+schedule.Margin(life)
 	case Read:

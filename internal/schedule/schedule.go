@@ -164,6 +164,13 @@ func (p Plan) SlotSkips(id string, life, expiresAt, now int64) bool {
 	return expiresAt >= NextSlot(id, period, now)+Margin(life)
 }
 
+// IdleSkips reports whether a refresh token that was last used at a time, unix s, needs
+// no use now: it was used less than half a period ago, and so reaches the slot after
+// this one.
+func (p Plan) IdleSkips(usedAt, now int64) bool {
+	return now-usedAt < p.Period(0)*30
+}
+
 // NextRefresh is the moment, in unix seconds, at which the schedule will really
 // replace the token: the first slot that does not skip, or the timer. 0: never.
 func (p Plan) NextRefresh(id string, life, expiresAt, now int64) int64 {

@@ -266,3 +266,19 @@ func TestDueMinute(t *testing.T) {
 		}
 	}
 }
+
+// A refresh token kept alive is used twice in its idle life, and not again right after
+// somebody used it.
+func TestIdleSkips(t *testing.T) {
+	p := schedule.Plan{Mode: schedule.KeepAlive, Idle: 10 * day}
+	period := p.Period(hour) * minute
+	if period != 4*day || !p.ForIdle() || p.Period(0)*minute != period {
+		t.Fatalf("period %d", period)
+	}
+	if !p.IdleSkips(0, period/2-1) || p.IdleSkips(0, period/2) || p.IdleSkips(0, period) {
+		t.Error("a token is not used once in each period")
+	}
+	if (schedule.Plan{Mode: schedule.KeepAlive}).ForIdle() {
+		t.Error("an unknown idle life")
+	}
+}

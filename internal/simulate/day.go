@@ -194,6 +194,19 @@ func (l *lanes) take(until int64) {
 	heap.Fix(l, 0)
 }
 
+// expiry is a token that ran out before it was replaced, unix s.
+type expiry struct {
+	conn uint32
+	at   int64
+}
+
+// slotBefore is the slot that should have replaced a token.
+func (f *fleet) slotBefore(e expiry) int64 {
+	life := f.kinds[f.all[e.conn].kind].Life
+	period := schedule.Plan{}.Period(life)
+	return schedule.NextSlot(identity(e.conn), period, e.at-schedule.Margin(life)) - period*60
+}
+
 // finish joins what the workers counted, and counts the tokens that stand expired.
 func (run *dayRun) finish() {
 	r := run.report
@@ -203,8 +216,15 @@ func (run *dayRun) finish() {
 	}
 	minutes := make([]Minute, run.Hours*60)
 	perSecond := make([]int64, run.Hours*3600)
-	var expired []int64 // unix s
+	end := int64(dayBegin + run.Hours*3600)
+	var expired []expiry
+	for i := range run.fleet.all {
+		if p := &run.fleet.all[i]; p.expires < end {
+			expired = append(expired, expiry{uint32(i), p.expires})
+		}
+	}
 	for _, w := range run.workers {
+		expired = append(expired, w.expired...)
 		r.add(w.Counts)
 		r.Late.Merge(&w.late)
 		r.Catching.Merge(&w.catching)
@@ -218,16 +238,9 @@ func (run *dayRun) finish() {
 		for m, late := range w.perMinute {
 			minutes[m].MaxLate = max(minutes[m].MaxLate, late)
 		}
-		expired = append(expired, w.expired...)
 	}
-	end := int64(dayBegin + run.Hours*3600)
-	for i := range run.fleet.all {
-		if p := &run.fleet.all[i]; p.expires < end {
-			expired = append(expired, p.expires)
-		}
-	}
-	for _, at := range expired {
-		if ms := at * millisecond; out.to != 0 && ms >= out.from && (ms < run.caughtUp || run.caughtUp == 0) {
+	for _, e := range expired {
+		if slot := run.fleet.slotBefore(e) * millisecond; out.to != 0 && slot >= out.from-60*millisecond && (slot < run.caughtUp || run.caughtUp == 0) {
 			r.ExpiredOutage++
 		} else {
 			r.ExpiredRunning++

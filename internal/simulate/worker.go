@@ -22,8 +22,8 @@ type worker struct {
 	late, catching Distribution
 	outcomes       map[refresh.Outcome]int64
 	perSecond      []int64
-	perMinute      []int64 // greatest lateness, s
-	expired        []int64 // when tokens ran out that were replaced later, unix s
+	perMinute      []int64  // greatest lateness, s
+	expired        []expiry // of tokens that were replaced later
 }
 
 func newWorker(f *fleet, d Day) *worker {
@@ -230,7 +230,7 @@ func (one *refreshing) save(s refresh.State) (refresh.Result, error) {
 	if res.Applied {
 		one.Refreshes++
 		if expires < one.now/millisecond {
-			one.expired = append(one.expired, expires)
+			one.expired = append(one.expired, expiry{one.conn, expires})
 		}
 	}
 	return res, err

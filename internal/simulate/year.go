@@ -228,10 +228,11 @@ func (run *yearRun) finish() {
 	run.provider.report(r)
 }
 
-// inOutage reports whether a moment lies in an outage or in the ten minutes after it.
+// inOutage reports whether a moment lies in an outage or in the twenty minutes after it,
+// which is the margin of the shorter lives.
 func (run *yearRun) inOutage(ms int64) bool {
 	for _, o := range run.outages {
-		if ms >= o.from && ms < o.to+10*60*millisecond {
+		if ms >= o.from && ms < o.to+20*60*millisecond {
 			return true
 		}
 	}

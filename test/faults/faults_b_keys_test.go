@@ -54,7 +54,7 @@ func TestFault_F59_without_a_key_nothing_is_sent_and_warm_processes_go_on(t *tes
 	})
 }
 
-var _ = mutant("F60", "internal/broker/tick.go", `if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {`, `if err := ctx.Err(); err != nil {`)
+var _ = mutant("F60", "internal/broker/tick.go", `if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {`, `if err := ctx.Err(); err != nil || secret.PurposeToken == "" {`)
 
 func TestFault_F60_values_under_the_old_and_the_new_data_key_both_open(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
@@ -98,10 +98,10 @@ func TestFault_F61_a_storm_of_cold_starts_asks_for_each_key_once(t *testing.T) {
 	gen := w.record(id).Gen
 	const instances = 500
 	var group sync.WaitGroup
-	services := make([]*wrapper, instances)
+	services, processes := make([]*wrapper, instances), make([]*process, instances)
 	for n := range instances {
 		p, service := w.startUnder(false)
-		services[n] = service
+		services[n], processes[n] = service, p
 		for range 3 { // as many requests at once as make a race for the key
 			group.Go(func() {
 				if _, err := p.token(id, 60); err != nil {
@@ -117,6 +117,8 @@ func TestFault_F61_a_storm_of_cold_starts_asks_for_each_key_once(t *testing.T) {
 		})
 	}
 	group.Wait()
+	w.advance(time.Minute)
+	processes[0].tick() // it looks whether the key was rotated, by a read of the store
 	for _, s := range services {
 		if n := s.unwraps(); n != 1 {
 			t.Fatalf("an instance asked %d times for the key", n)

@@ -1,6 +1,8 @@
 package faults_test
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -8,10 +10,13 @@ import (
 
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/simprovider"
 )
 
-var _ = mutant("F45", "internal/refresh/machine.go", `s.Answer.Verdict == provider.VerdictRetry && ra >= 0 {`, `s.Answer.Verdict == provider.VerdictRetry && ra > 1<<40 {`)
+var _ = mutant("F45", "internal/provider/classify.go", `c.answer.RetryAfter = retryAfter(o.Header.Get("Retry-After"), now)`,
+	`c.answer.RetryAfter = min(NoRetryAfter, retryAfter(o.Header.Get("Retry-After"), now))`)
 
 func TestFault_F45_a_busy_provider_is_asked_when_it_says_and_others_are_not_late(t *testing.T) {
 	for _, retryAfter := range []int{0, 600} {
@@ -77,7 +82,7 @@ func TestFault_F46_a_server_error_after_acting_is_a_lost_answer(t *testing.T) {
 	}
 }
 
-var _ = mutant("F47", "internal/circuit/circuit.go", `item.Keep("walk_from", now/60)`, `item.Keep("walked_from", now/60)`)
+var _ = mutant("F47", "internal/broker/tick.go", `if status.WalkFrom == 0 || status.PausedUntil > b.now() {`, `if status.WalkFrom >= 0 || status.PausedUntil > b.now() {`)
 
 func TestFault_F47_an_outage_over_a_slot_is_made_good_without_a_storm(t *testing.T) {
 	t.Run("unreachable", func(t *testing.T) {
@@ -189,6 +194,7 @@ func TestFault_F50_a_storm_of_refusals_ends_five_at_most(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
 		ids := w.connections(sim, 12)
 		w.advance(55 * time.Minute)
+		began := w.unix()
 		w.provider(simprovider.Fault{Kind: "status", Status: http.StatusBadRequest, Body: `{"error":"invalid_grant"}`, Count: -1})
 		p := w.start()
 		p.tick()
@@ -212,9 +218,17 @@ func TestFault_F50_a_storm_of_refusals_ends_five_at_most(t *testing.T) {
 				t.Error("a verdict took the token with it")
 			}
 		}
-		w.forgive("S10")
-		w.watch.ended = true // as far as anybody could tell
+		w.userEnded() // as far as anybody could tell
 		w.comesBack(p, 40*time.Minute, kept...)
+		rep, err := p.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: sim, Since: began})
+		if err != nil || rep.Recovered+rep.Reopened != len(ended) {
+			t.Errorf("revived: %+v, %v", rep, err)
+		}
+		for range 3 { // those that are reopened are refreshed by the schedule
+			w.advance(time.Minute)
+			p.tick()
+		}
+		w.check(ids...)
 	})
 }
 
@@ -247,7 +261,82 @@ func TestFault_F51_a_dead_token_does_not_take_every_probe(t *testing.T) {
 	})
 }
 
-var _ = mutant("F58", "internal/refresh/machine.go", `return c.Gen > s.In.IfGeneration || (s.In.IfTokenID != "" && s.In.IfTokenID != c.TokenID)`, `return c.Gen > s.In.IfGeneration+9`)
+var (
+	_ = mutant("F52", "internal/refresh/driver.go", `context.WithTimeout(whole, time.Duration(run.sendTime())*time.Millisecond)`, `context.WithCancel(whole)`)
+	_ = mutant("F52", "internal/broker/lanes.go", `l := t.lanes[j.integration]
+	if l == nil {`, `l := t.lanes[""]
+	t.lanes[j.integration] = l
+	if l == nil {`)
+)
+
+func TestFault_F52_a_provider_that_trickles_holds_up_nobody_but_itself(t *testing.T) {
+	w := newWorld(t, "on_use")
+	w.addSecond()
+	ids := w.connections(sim, 64)
+	unconcerned := w.connections(second, 2)
+	release := make(chan struct{})
+	trickling := newRawServer(t, func(c net.Conn, _ *http.Request, _ int) bool {
+		_, _ = io.WriteString(c, "H") // a byte now and then would not keep the request alive either
+		<-release
+		return false
+	})
+	deadlines := &bounded{base: provider.NewTransport(provider.TransportOptions{AllowLoopback: true})}
+	p := w.start(over(w, deadlines), at(trickling.url))
+	w.advance(55 * time.Minute) // all are due
+	saved := make(chan struct{}, len(ids))
+	p.store(onSave, -1, func(call func() (item.Result, error)) (item.Result, error) {
+		defer func() { saved <- struct{}{} }()
+		return call()
+	})
+	ended := make(chan broker.TickReport)
+	go func() { ended <- p.tick() }()
+	for range unconcerned {
+		select {
+		case <-saved:
+		case rep := <-ended:
+			t.Errorf("the tick ended first: %+v", rep)
+		case <-time.After(10 * time.Second):
+			close(release)
+			t.Fatal("another integration waits for the one that trickles")
+		}
+	}
+	if n := trickling.count(); n > 32 {
+		t.Errorf("%d requests at once, more than half of the workers", n)
+	}
+	close(release)
+	<-ended
+	if longest := deadlines.longest(); longest <= 0 || longest > 15*time.Second {
+		t.Errorf("a request may take %s", longest)
+	}
+	w.wantActive(ids...)
+	w.comesBack(w.start(), 20*time.Minute, ids...)
+}
+
+// bounded notes how much time requests are given.
+type bounded struct {
+	base http.RoundTripper
+
+	mu  sync.Mutex
+	max time.Duration // guarded by mu
+}
+
+func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	end, ok := r.Context().Deadline()
+	b.mu.Lock()
+	if b.max = max(b.max, time.Until(end)); !ok {
+		b.max = 1 << 62
+	}
+	b.mu.Unlock()
+	return b.base.RoundTrip(r)
+}
+
+func (b *bounded) longest() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.max
+}
+
+var _ = mutant("F58", "internal/broker/token.go", `(rec.Gen > ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID)`, `rec.Gen > ifGeneration+9`)
 
 func TestFault_F58_a_storm_of_401s_leads_to_one_refresh(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
@@ -286,6 +375,15 @@ func TestFault_F58_a_storm_of_401s_leads_to_one_refresh(t *testing.T) {
 			t.Errorf("%d got the newest token, %d were put off", newest, busy)
 		}
 		w.wantSent(1)
+		// And while their process replaces the newest one too.
+		p := w.start()
+		p.wire(onSend, 1, after[*http.Response](func() {
+			if v, err := p.Refresh(t.Context(), caller(), id, gen, ""); err != nil || v.Generation != gen+1 {
+				t.Errorf("generation %d, %v", v.Generation, err)
+			}
+		}))
+		w.must(p.refresh(id))
+		w.wantSent(2)
 		w.check(id)
 	})
 }

@@ -5,12 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker"
@@ -72,7 +72,7 @@ func (w *world) connections(integration string, n int) []string {
 	w.t.Helper()
 	var ids []string
 	for k := range n {
-		ids = append(ids, w.connectAs(integration, []string{"alice", "bob"}[k%2], integration+"-owner-"+string(rune('a'+k))))
+		ids = append(ids, w.connectAs(integration, []string{"alice", "bob"}[k%2], fmt.Sprintf("%s-owner-%d", integration, k)))
 	}
 	return ids
 }
@@ -141,6 +141,11 @@ func (w *world) endGrant(id string) {
 	res, err := http.PostForm(w.sim.Endpoints(sim)["revocation_endpoint"], form)
 	w.must(err)
 	w.must(res.Body.Close())
+	w.userEnded()
+}
+
+// userEnded says that somebody but us ended a grant, so that a verdict may say so.
+func (w *world) userEnded() {
 	w.watch.mu.Lock()
 	defer w.watch.mu.Unlock()
 	w.watch.ended = true
@@ -385,12 +390,5 @@ func (w *world) secretsOf(down *bool) func(*broker.Config) {
 			}
 			return secret.New(clientSecret), nil
 		}, w.clock)
-	}
-}
-
-func wantOne(t *testing.T, what string, got int) {
-	t.Helper()
-	if got != 1 {
-		t.Errorf("%d %s, want 1", got, what)
 	}
 }

@@ -405,11 +405,7 @@ func meanwhile() map[string]func(w *world, id string) {
 
 var (
 	_ = mutant("F21", "internal/connection/writes.go", `If: []item.Cond{item.Eq("gen", w.Gen), refreshable(), mine(w.Attempt)},`, `If: nil,`)
-	_ = mutant("F21", "internal/connection/writes.go", `		If: []item.Cond{item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected))},
-		Set: []item.Assign{
-			item.Put("gen", w.Gen+1), item.Put("tok_gen", w.Gen+1), item.Put("save_id", w.SaveID),`, `		If: []item.Cond{item.Eq("gen", w.Gen), item.Ne("status", "")},
-		Set: []item.Assign{
-			item.Put("gen", w.Gen+1), item.Put("tok_gen", w.Gen+1), item.Put("save_id", w.SaveID),`)
+	_ = mutant("F21", "internal/connection/writes.go", `If:     []item.Cond{item.Eq("gen", w.Gen), mine(w.Attempt)},`, `If:     nil,`)
 )
 
 // Whatever another process did just before a write arrives, the write comes to an end

@@ -116,9 +116,10 @@ func (s *server) readLog(from io.Reader) {
 		var line struct{ Level, Msg, Outcome string }
 		_ = json.Unmarshal(scan.Bytes(), &line) // the last one may be cut off
 		s.mu.Lock()
-		if line.Msg == "refresh" && line.Level == "INFO" {
+		switch {
+		case line.Msg == "refresh" && line.Level == "INFO":
 			s.outcomes[line.Outcome]++
-		} else {
+		case line.Level != "INFO":
 			s.said = append(s.said[max(0, len(s.said)-9):], scan.Text())
 		}
 		s.mu.Unlock()

@@ -167,19 +167,25 @@ func (run *soaking) torment(ctx context.Context) error {
 	return nil
 }
 
-// awaitKill waits until the server, since its start, has sent between a fortieth and a
-// sixth of the fleet's requests of one period, so that kills come every few seconds
-// and always amid refreshes; or until it has sent nothing for long.
+// awaitKill waits two to eight seconds, and then for a few requests more, so that a kill
+// always comes amid refreshes: at one whose answer was not yet stored.
 func (run *soaking) awaitKill(ctx context.Context, end time.Time) error {
-	wanted := run.requests() + 1 + len(run.grants)/40 + rand.IntN(1+len(run.grants)/8)
-	look := time.NewTicker(5 * time.Millisecond)
+	pause := time.NewTimer(2*time.Second + rand.N(6*time.Second))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	wanted := run.requests() + 1 + rand.IntN(10)
+	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	late := time.NewTimer(min(time.Until(end), 20*time.Second))
-	defer late.Stop()
+	over := time.NewTimer(time.Until(end))
+	defer over.Stop()
 	for run.requests() < wanted {
 		select {
 		case <-look.C:
-		case <-late.C:
+		case <-over.C:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

@@ -250,7 +250,8 @@ func (m *model) consentEffect(w *world, i int) {
 	took := next
 	next.consents[i].node = m.consent.step(from, c)
 	m.advanceConsent(&next, i, what)
-	if n.Effect.Kind == refresh.ConsentJoin && m.items.all[took.item[0]].AccountID != "" {
+	looks := n.Effect.Kind == refresh.ConsentJoin || n.Effect.Kind == refresh.ConsentRead
+	if looks && m.items.all[took.item[0]].AccountID != "" { // the wait for the account's identity may be over
 		late := took
 		c := c
 		c.late = true

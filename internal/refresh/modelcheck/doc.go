@@ -18,9 +18,9 @@
 //
 // Two things are abstract. Time has no length: a reader may find any lease run out,
 // whatever its holder does, and the horizon has passed exactly when nobody can still
-// save an answer. Package-level Timed runs the same machine under a real clock
-// instead. And sealing is a label that names token, place and generation, so that
-// opening under another generation is noticed.
+// save an answer; Timed runs the same machine under a real clock instead. And sealing
+// is a label that names token, place and generation, so that opening under another
+// generation is noticed.
 //
 // Mistakes are planted around the machines, never in them: each must break an
 // invariant, or the check itself is worth nothing.

@@ -15,7 +15,6 @@ var errNotModelled = errors.New("no machine asks for it, so it is not modelled")
 
 // A Scenario is what a world holds and how much may happen in it.
 type Scenario struct {
-	Name   string
 	Mode   Mode
 	Rounds int // refreshes that each of the two workers may begin
 	Faults int // of any kind, in one run
