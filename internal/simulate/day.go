@@ -55,7 +55,6 @@ type dayRun struct {
 	report   *Report
 	cursor   int64 // unix minute
 	caughtUp int64 // ms; 0: not yet
-
 }
 
 // Run simulates the day.

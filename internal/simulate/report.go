@@ -17,6 +17,7 @@ type Kind struct {
 	Rotates bool  // each refresh brings another refresh token; the old one dies with the first use of the new pair
 }
 
+// String is the kind in a list of them.
 func (k Kind) String() string {
 	rotates := "one refresh token"
 	if k.Rotates {
@@ -70,6 +71,7 @@ func (d *Distribution) Percentile(percent float64) int64 {
 // Max is the largest value.
 func (d *Distribution) Max() int64 { return d.Percentile(100) }
 
+// String is the percentiles that the tables show.
 func (d *Distribution) String() string {
 	return fmt.Sprintf("p50 %d s, p90 %d s, p99 %d s, max %d s", d.Percentile(50), d.Percentile(90), d.Percentile(99), d.Max())
 }
@@ -186,7 +188,7 @@ func (r *Report) Rows() [][2]string {
 		{"tokens expired, by the outage", grouped(r.ExpiredOutage)},
 		{"connections lost", grouped(r.Reauth)},
 		{"ticks, minutes without one", grouped(r.Ticks) + ", " + grouped(r.Missed)},
-		{"30-minute outage caught up in", fmt.Sprintf("%.1f min", r.CaughtUp.Minutes())},
+		{"30-minute outage caught up in", r.CaughtUp.Round(time.Second).String()},
 		{"most requests in a second: running, catching up", grouped(r.Peak) + ", " + grouped(r.PeakCatching)},
 		{"write units, a refresh", grouped(r.WriteUnits) + ", " + r.perRefresh(r.WriteUnits)},
 		{"index writes: of plain refreshes, of retries and imports", grouped(r.PlainIndexWrites) + ", " + grouped(r.IndexWrites-r.PlainIndexWrites)},

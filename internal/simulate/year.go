@@ -59,7 +59,7 @@ func (y Year) Run() (*Report, error) {
 			"one process of 64 refreshes at once",
 			"the provider answers in 50 to 200 ms, and the clock moves by a 64th of it",
 			fmt.Sprintf("of a million requests %d turned away, %d answers lost", trouble.TurnedAway, trouble.Lost),
-			"a 30-minute outage every 30 days",
+			fmt.Sprintf("a 30-minute outage every %d days", min(outageEvery/1440, y.Days)),
 		},
 	}}
 	run.clock.Store(yearBegin * millisecond)
@@ -154,10 +154,10 @@ func (run *yearRun) importAll(ctx context.Context) error {
 func (run *yearRun) ticks(ctx context.Context) error {
 	first := run.clock.Load()/60_000 + 1
 	last := first + int64(run.Days)*24*60
-	cursor := first - 1
+	cursor, every := first-1, min(outageEvery, last-first)
 	for minute := first; minute < last; minute++ {
-		if into := (minute - first) % outageEvery; into >= outageEvery/2 && into < outageEvery/2+outageTime {
-			if into == outageEvery/2 {
+		if into := (minute - first) % every; into >= every/2 && into < every/2+outageTime {
+			if into == every/2 {
 				from := minute * 60_000
 				run.outages = append(run.outages, outage{from, from + outageTime*60*millisecond})
 			}

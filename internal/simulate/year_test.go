@@ -6,10 +6,10 @@ import (
 	"github.com/evergrant/evergrant/internal/simulate"
 )
 
-// The bars of the year, over sixteen days and a tenth of its fleet.
+// The bars of the year, over a week and a tenth of its fleet.
 func TestYear(t *testing.T) {
 	t.Parallel()
-	r, err := simulate.Year{Connections: 1000, Days: 16}.Run()
+	r, err := simulate.Year{Connections: 1000, Days: 7}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,10 @@ type need struct {
 // alone, so that what runs where does not depend on who runs it.
 var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
 
+// onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
+// four functions' whole path, and the faults of storage.
+var onDynamoDB = []string{"./internal/dynamostore/...", "./internal/app/...", "./test/faults/..."}
+
 // suites lists the suites in the order in which they run, fast ones first. root is the
 // absolute path of the repository.
 func suites(root string) []suite {
@@ -88,10 +92,10 @@ func suites(root string) []suite {
 		},
 		{
 			name:    "dynamodb",
-			command: []string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "./internal/dynamostore/..."},
+			command: append([]string{"tools/dynamodb-run", "go", "test", "-json", "-count=1"}, onDynamoDB...),
 			goTest:  true, whole: true,
 			// Compiles, and downloads modules, before the network is taken away.
-			before: []string{"go", "test", "-run", "^$", "./internal/dynamostore/..."},
+			before: append([]string{"go", "test", "-run", "^$"}, onDynamoDB...),
 			needs: []need{
 				{"Linux", "elsewhere nothing keeps DynamoDB Local off the network", func() bool { return runtime.GOOS == "linux" }},
 				fetched(reference, "dynamodb", "DynamoDB Local"),

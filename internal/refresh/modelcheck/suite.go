@@ -52,10 +52,8 @@ func Suite(b Bound) []Proof {
 	var out []Proof
 	if b == Full {
 		faults = 2
-		for _, mode := range []Mode{Immediate, Family, None} {
-			out = append(out, everything("everything, step by step", mode, 1, 2, false))
-		}
-		for _, mode := range []Mode{Grace, OnUse} {
+		out = append(out, everything("everything, step by step", Family, 1, 2, false))
+		for _, mode := range []Mode{Grace, OnUse, Immediate, None} {
 			out = append(out, everything("everything, step by step", mode, 1, 1, false))
 		}
 		for _, mode := range []Mode{Immediate, Family} {
