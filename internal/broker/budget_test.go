@@ -78,8 +78,6 @@ func TestTickThatIsCutShortOwesTheRest(t *testing.T) {
 	if w.tick(b); w.refreshed(ids, 3) != 10 {
 		t.Errorf("%d refreshed", w.refreshed(ids, 3))
 	}
-	w.advance(time.Minute)
-	w.tick(b)
 	if n := w.a.requests(); n != 10 {
 		t.Errorf("%d requests for 10 connections", n)
 	}

@@ -356,6 +356,11 @@ func (t *ticking) missed(j job, rep refresh.Report) {
 			return // put off by itself, to a time that is on file
 		}
 	case refresh.Suspended:
+	case refresh.Busy:
+		// Whoever has the claim may be dead: then its lease is over by the next tick.
+		if j.integration == "" {
+			return
+		}
 	case refresh.NotReady, refresh.StoreFailed:
 		waits := errors.Is(rep.Err, errBudget) || errors.Is(rep.Err, errBusyLane)
 		if !t.tick && !waits || j.integration == "" {

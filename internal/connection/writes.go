@@ -43,7 +43,12 @@ func (w Claim) Update() item.Update {
 	} else {
 		u.If = append(u.If, item.Eq("attempt.id", w.Over))
 	}
-	if w.Over != "" || w.Older {
+	switch {
+	case w.Over != "":
+		// A doubt anew, also where an older one stands: whoever held the claim may be
+		// saving this very moment, and the horizon counts for them.
+		u.Set = append(u.Set, item.Put("doubt_at", w.Now))
+	case w.Older:
 		u.Set = append(u.Set, item.Keep("doubt_at", w.Now))
 	}
 	if w.Over != "" && w.Sent != 0 {
@@ -152,7 +157,10 @@ type Save struct {
 // Update implements Write.
 func (w Save) Update() item.Update {
 	u := item.Update{
-		If: []item.Cond{item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected))},
+		If: []item.Cond{
+			item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected)),
+			item.Lt("restore_epoch", w.Epoch+1), // a rescue from before a restore proves nothing by its generation
+		},
 		Set: []item.Assign{
 			item.Put("gen", w.Gen+1), item.Put("tok_gen", w.Gen+1), item.Put("save_id", w.SaveID),
 			item.Put("status", string(Active)), item.Put("status_id", statusID(Active, w.ID)),

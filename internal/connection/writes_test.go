@@ -46,14 +46,18 @@ var cases = []struct {
 	again bool
 }{
 	{
-		"claim", connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "mine"}, Now: 150}, nil,
+		"claim",
+		connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "mine"}, Now: 150},
+		nil,
 		map[string]func(*connection.Record){
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
 			"held": func(r *connection.Record) { r.Status = connection.Held }, "attempt": claimed,
-		}, false,
+		},
+		false,
 	},
 	{
-		"revive", connection.Revive{ID: id, Gen: 3, Sched: "retry#9#0", RetryAt: 500, Now: 450},
+		"revive",
+		connection.Revive{ID: id, Gen: 3, Sched: "retry#9#0", RetryAt: 500, Now: 450},
 		func(r *connection.Record) {
 			r.Status, r.Reason, r.Sched = connection.NeedsReauth, connection.Revoked, ""
 		},
@@ -61,127 +65,193 @@ var cases = []struct {
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "active": func(r *connection.Record) { r.Status, r.Reason = connection.Active, "" },
 			"ended": func(r *connection.Record) { r.Status, r.Reason = connection.Disconnected, connection.ByRequest },
 			"over":  func(r *connection.Record) { r.Reason = connection.Expired },
-		}, false,
+		},
+		false,
 	},
 	{
-		"takeover", connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "later"}, Over: "mine", Sent: 150, Now: 300}, claimed,
+		"takeover",
+		connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "later"}, Over: "mine", Sent: 150, Now: 300},
+		claimed,
 		map[string]func(*connection.Record){
 			"released": func(r *connection.Record) { r.Attempt = connection.Attempt{} },
 			"another":  func(r *connection.Record) { r.Attempt.ID = "other" }, "generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
-		}, false,
+		},
+		false,
 	},
 	{
-		"release", connection.Release{Attempt: "mine"}, claimed,
-		map[string]func(*connection.Record){"another": func(r *connection.Record) { r.Attempt.ID = "other" }}, false,
+		"release",
+		connection.Release{Attempt: "mine"},
+		claimed,
+		map[string]func(*connection.Record){"another": func(r *connection.Record) { r.Attempt.ID = "other" }},
+		false,
 	},
 	{
-		"later", connection.Later{Gen: 3, Attempt: "mine", RetryAt: 500, Sched: "retry#9#0", Failed: true, Doubt: 160, Sent: 150}, claimed,
+		"later",
+		connection.Later{Gen: 3, Attempt: "mine", RetryAt: 500, Sched: "retry#9#0", Failed: true, Doubt: 160, Sent: 150},
+		claimed,
 		map[string]func(*connection.Record){
 			"another": func(r *connection.Record) { r.Attempt.ID = "other" }, "generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
-		}, false,
+		},
+		false,
 	},
 	{
-		"later without a claim", connection.Later{Gen: 3, RetryAt: 500, Sched: "retry#9#0"}, nil,
-		map[string]func(*connection.Record){"attempt": claimed}, true,
+		"later without a claim",
+		connection.Later{Gen: 3, RetryAt: 500, Sched: "retry#9#0"},
+		nil,
+		map[string]func(*connection.Record){"attempt": claimed},
+		true,
 	},
 	{
-		"save", connection.Save{ID: id, Gen: 3, SaveID: "mine", Tokens: tokens(), Rotated: true, Sched: "50#1#0", Now: 160}, claimed,
+		"save",
+		connection.Save{ID: id, Gen: 3, SaveID: "mine", Tokens: tokens(), Rotated: true, Sched: "50#1#0", Now: 160},
+		claimed,
 		map[string]func(*connection.Record){
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "disconnected": pending,
-		}, false,
+		},
+		false,
 	},
 	{
-		"verdict", connection.Verdict{ID: id, Gen: 3, Attempt: "mine", Reason: connection.Revoked, Now: 160}, claimed,
+		"verdict",
+		connection.Verdict{ID: id, Gen: 3, Attempt: "mine", Reason: connection.Revoked, Now: 160},
+		claimed,
 		map[string]func(*connection.Record){
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "another": func(r *connection.Record) { r.Attempt.ID = "other" },
 			"status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
-		}, false,
+		},
+		false,
 	},
 	{
-		"refuse import", connection.RefuseImport{ID: id, Gen: 3, Attempt: "mine", Now: 160},
+		"refuse import",
+		connection.RefuseImport{ID: id, Gen: 3, Attempt: "mine", Now: 160},
 		func(r *connection.Record) { claimed(r); r.Status = connection.Connecting },
 		map[string]func(*connection.Record){
 			"active": func(r *connection.Record) { r.Status = connection.Active }, "another": func(r *connection.Record) { r.Attempt.ID = "other" },
-		}, false,
+		},
+		false,
 	},
 	{
-		"consent number", connection.ConsentNumber{}, nil,
-		map[string]func(*connection.Record){"disconnected since": func(r *connection.Record) { r.DisconnectGen = 3 }}, true,
+		"consent number",
+		connection.ConsentNumber{},
+		nil,
+		map[string]func(*connection.Record){"disconnected since": func(r *connection.Record) { r.DisconnectGen = 3 }},
+		true,
 	},
 	{
-		"consent", connection.Consent{ID: id, Gen: 3, Seq: 3, Tokens: tokens(), Identity: connection.Identity{Client: "main", ClientID: "c1", AccountID: "bob"}, ConsentedAt: 160}, nil,
+		"consent",
+		connection.Consent{ID: id, Gen: 3, Seq: 3, Tokens: tokens(), Identity: connection.Identity{Client: "main", ClientID: "c1", AccountID: "bob"}, ConsentedAt: 160},
+		nil,
 		map[string]func(*connection.Record){
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "later consent": func(r *connection.Record) { r.ConsentSeq = 4 },
 			"same consent": func(r *connection.Record) { r.ConsentSeq = 3 },
-		}, false,
+		},
+		false,
 	},
 	{
-		"consent, access token only", connection.ConsentAccess{Gen: 3, Seq: 3, Tokens: tokens(), ConsentedAt: 160}, claimed,
+		"consent, access token only",
+		connection.ConsentAccess{Gen: 3, Seq: 3, Tokens: tokens(), ConsentedAt: 160},
+		claimed,
 		map[string]func(*connection.Record){
 			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "later consent": func(r *connection.Record) { r.ConsentSeq = 4 },
 			"dead": func(r *connection.Record) { r.Status = connection.NeedsReauth },
-		}, false,
+		},
+		false,
 	},
 	{
-		"tombstone", connection.Tombstone{ID: id, Reason: connection.ByRequest, Todo: "todo#1#0", Now: 160}, claimed,
-		map[string]func(*connection.Record){"done": pending, "held": func(r *connection.Record) { r.Status = connection.Held }}, false,
+		"tombstone",
+		connection.Tombstone{ID: id, Reason: connection.ByRequest, Todo: "todo#1#0", Now: 160},
+		claimed,
+		map[string]func(*connection.Record){"done": pending, "held": func(r *connection.Record) { r.Status = connection.Held }},
+		false,
 	},
 	{
-		"quiet tombstone", connection.Tombstone{ID: id, Reason: connection.ByRequest, Todo: "todo#1#0", Quiet: true, Now: 160}, nil,
-		map[string]func(*connection.Record){"attempt": claimed, "doubt": func(r *connection.Record) { r.DoubtAt = 1 }}, false,
+		"quiet tombstone",
+		connection.Tombstone{ID: id, Reason: connection.ByRequest, Todo: "todo#1#0", Quiet: true, Now: 160},
+		nil,
+		map[string]func(*connection.Record){"attempt": claimed, "doubt": func(r *connection.Record) { r.DoubtAt = 1 }},
+		false,
 	},
 	{
-		"tombstone of a held one", connection.TombstoneHeld{ID: id, Now: 160}, func(r *connection.Record) { r.Status = connection.Held },
-		map[string]func(*connection.Record){"activated": func(r *connection.Record) { r.Status = connection.Connecting }}, false,
+		"tombstone of a held one",
+		connection.TombstoneHeld{ID: id, Now: 160},
+		func(r *connection.Record) { r.Status = connection.Held },
+		map[string]func(*connection.Record){"activated": func(r *connection.Record) { r.Status = connection.Connecting }},
+		false,
 	},
 	{
-		"supersede", connection.Supersede{ID: id, ConsentedAt: 51, Now: 160}, nil,
+		"supersede",
+		connection.Supersede{ID: id, ConsentedAt: 51, Now: 160},
+		nil,
 		map[string]func(*connection.Record){
 			"as old": func(r *connection.Record) { r.ConsentedAt = 51 }, "newer": func(r *connection.Record) { r.ConsentedAt = 52 },
 			"imported": func(r *connection.Record) { r.ConsentedAt = 0 }, "done": pending,
-		}, false,
+		},
+		false,
 	},
 	{
-		"proved", connection.Proved{Gen: 4, Access: "pa", Refresh: "pr"}, pending,
+		"proved",
+		connection.Proved{Gen: 4, Access: "pa", Refresh: "pr"},
+		pending,
 		map[string]func(*connection.Record){
 			"reconnected": func(r *connection.Record) { r.Status, r.Gen, r.TokGen = connection.Active, 5, 5 }, "erased": func(r *connection.Record) { r.Revocation = "at_provider" },
-		}, true,
+		},
+		true,
 	},
 	{
-		"erase", connection.Erase{Gen: 4, Revocation: "at_provider", Proof: "refresh_refused"}, pending,
+		"erase",
+		connection.Erase{Gen: 4, Revocation: "at_provider", Proof: "refresh_refused"},
+		pending,
 		map[string]func(*connection.Record){
 			"reconnected": func(r *connection.Record) { r.Status, r.Gen, r.TokGen = connection.Active, 5, 5 }, "erased": func(r *connection.Record) { r.Revocation = "unsupported" },
-		}, false,
+		},
+		false,
 	},
 	{
-		"postpone", connection.Postpone{Gen: 4, Todo: "todo#9#0", InFlight: true}, pending,
-		map[string]func(*connection.Record){"finished": func(r *connection.Record) { r.Todo = "" }}, true,
+		"postpone",
+		connection.Postpone{Gen: 4, Todo: "todo#9#0", InFlight: true},
+		pending,
+		map[string]func(*connection.Record){"finished": func(r *connection.Record) { r.Todo = "" }},
+		true,
 	},
 	{
-		"reseal", connection.Reseal{Gen: 3, OldAccess: "at3", OldRT: "rt3", Access: "at3b", RefreshTok: "rt3b"}, nil,
+		"reseal",
+		connection.Reseal{Gen: 3, OldAccess: "at3", OldRT: "rt3", Access: "at3b", RefreshTok: "rt3b"},
+		nil,
 		map[string]func(*connection.Record){
 			"access token": func(r *connection.Record) { r.Access = "other" }, "refresh token": func(r *connection.Record) { r.Refresh = "other" },
 			"attempt": claimed, "generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
-		}, false,
+		},
+		false,
 	},
 	{
-		"activate", connection.Activate{ID: id, Todo: "todo#1#0", Now: 160}, func(r *connection.Record) { r.Status = connection.Held },
-		map[string]func(*connection.Record){"active": func(r *connection.Record) { r.Status = connection.Active }}, false,
+		"activate",
+		connection.Activate{ID: id, Todo: "todo#1#0", Now: 160},
+		func(r *connection.Record) { r.Status = connection.Held },
+		map[string]func(*connection.Record){"active": func(r *connection.Record) { r.Status = connection.Active }},
+		false,
 	},
 	{
-		"reschedule", connection.Reschedule{Gen: 3, Old: "50#1#0", Sched: "100#1#0"}, nil,
-		map[string]func(*connection.Record){"moved": func(r *connection.Record) { r.Sched = "retry#1#0" }}, false,
+		"reschedule",
+		connection.Reschedule{Gen: 3, Old: "50#1#0", Sched: "100#1#0"},
+		nil,
+		map[string]func(*connection.Record){"moved": func(r *connection.Record) { r.Sched = "retry#1#0" }},
+		false,
 	},
 	{
-		"take off the schedule", connection.Reschedule{Gen: 3, Old: "50#1#0"}, nil,
-		map[string]func(*connection.Record){"lost": func(r *connection.Record) { r.Sched = "" }}, false,
+		"take off the schedule",
+		connection.Reschedule{Gen: 3, Old: "50#1#0"},
+		nil,
+		map[string]func(*connection.Record){"lost": func(r *connection.Record) { r.Sched = "" }},
+		false,
 	},
 	{
 		"tags", connection.SetTags{Tags: map[string]string{"a": "b"}, Now: 160}, nil, nil, true,
 	},
 	{
-		"finish", connection.Finish{Todo: "todo#1#0"}, func(r *connection.Record) { r.Todo = "todo#1#0" },
-		map[string]func(*connection.Record){"filed anew": func(r *connection.Record) { r.Todo = "todo#2#0" }}, false,
+		"finish",
+		connection.Finish{Todo: "todo#1#0"},
+		func(r *connection.Record) { r.Todo = "todo#1#0" },
+		map[string]func(*connection.Record){"filed anew": func(r *connection.Record) { r.Todo = "todo#2#0" }},
+		false,
 	},
 }
 
@@ -257,12 +327,16 @@ func TestFirstDoubtStands(t *testing.T) {
 	r := standing()
 	claimed(&r)
 	r.DoubtAt, r.DoubtSent = 120, 110
-	for _, w := range []connection.Write{
-		connection.Later{Gen: 3, Attempt: "mine", Doubt: 160, Sent: 150},
-		connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "x"}, Over: "mine", Sent: 150, Now: 300},
+	for _, c := range []struct {
+		write connection.Write
+		at    int64
+	}{
+		{connection.Later{Gen: 3, Attempt: "mine", Doubt: 160, Sent: 150}, 120},
+		// Whoever is taken over may be saving now: the horizon begins anew.
+		{connection.Claim{Gen: 3, Attempt: connection.Attempt{ID: "x"}, Over: "mine", Sent: 150, Now: 300}, 300},
 	} {
-		if got := after(t, w, r); got.DoubtAt != 120 || got.DoubtSent != 110 {
-			t.Errorf("%T: doubt %d, sent %d", w, got.DoubtAt, got.DoubtSent)
+		if got := after(t, c.write, r); got.DoubtAt != c.at || got.DoubtSent != 110 {
+			t.Errorf("%T: doubt %d, sent %d", c.write, got.DoubtAt, got.DoubtSent)
 		}
 	}
 	// An older doubt of which nobody knows the send keeps it so.

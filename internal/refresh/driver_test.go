@@ -403,10 +403,10 @@ func (w *world) claim(id, attempt string, lease int64) error {
 func TestGraceCountsFromTheFirstClaim(t *testing.T) {
 	w := newWorld(t, "grace")
 	id := w.connect("alice")
-	w.must(w.claim(id, "crashed", 50))
-	w.advance(55 * time.Second)
+	w.must(w.claim(id, "crashed", 40))
+	w.advance(42 * time.Second)
 	w.fault(simprovider.Fault{On: "token", Kind: "status", Status: http.StatusTooManyRequests})
-	w.expect(w.refresh(id), refresh.NotActed) // 55 s of 60
+	w.expect(w.refresh(id), refresh.NotActed) // it arrives at 57 s of 60, at the latest
 	w.advance(6 * time.Second)
 	w.expect(w.refresh(id), refresh.Parked)
 }

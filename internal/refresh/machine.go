@@ -221,9 +221,12 @@ func Next(s State, r Result) (State, Effect) {
 		return s.done(Dropped)
 	case stepCircuit:
 		return s.later(r, Refused)
-	case stepPark, stepWrite, stepRelease:
-		// Applied, refused or unknown: a refused one was decided by somebody else,
-		// an unknown one leaves the attempt to run out. Nothing more is ours to do.
+	case stepPark, stepWrite:
+		// A refused write was decided by somebody else. One that failed leaves the
+		// attempt to run out, and nothing on file: the slot must not count as done.
+		if r.Failed {
+			return s.done(StoreFailed)
+		}
 		return s.done(s.Outcome)
 	}
 	return s.done(s.Outcome)
@@ -390,7 +393,7 @@ func (s State) inGrace(now int64) bool {
 	if s.doubted() {
 		sent = s.Core.DoubtSent
 	}
-	return sent != 0 && s.Core.RestoreEpoch >= s.Facts.Epoch && now < sent+s.Facts.Profile.Grace
+	return sent != 0 && s.Core.RestoreEpoch >= s.Facts.Epoch && now+s.Facts.SendTime/1000 < sent+s.Facts.Profile.Grace // when it arrives, at the latest
 }
 
 // replayAt is when a token in doubt is tried again where a replay may end the whole

@@ -165,7 +165,8 @@ func TestNextRefreshWithoutSlots(t *testing.T) {
 func TestWalkMissesNothing(t *testing.T) {
 	check := func(t interface {
 		Fatalf(string, ...any)
-	}, from, to int64) {
+	}, from, to int64,
+	) {
 		walked := schedule.Walk(from, to)
 		seen := map[string]bool{}
 		for _, p := range walked {

@@ -133,11 +133,11 @@ func TestFaultsOfTheAnswer(t *testing.T) {
 // Faults strike only where they are told to.
 func TestFaultPlaces(t *testing.T) {
 	s := start(t)
-	access, refresh := s.connect("askfred")
+	_, refresh := s.connect("askfred")
 	s.fault("askfred", `{"on":"token","grant":"authorization_code","kind":"status"}`)
 	r := s.refresh("askfred", refresh)
 	s.want("refresh beside a fault of the exchange", r, 200, "")
-	access = r.field("access_token")
+	access := r.field("access_token")
 	if r := s.exchange("askfred", s.consent("askfred", "bob")); r.status != http.StatusServiceUnavailable {
 		t.Errorf("exchange: %d", r.status)
 	}

@@ -193,6 +193,9 @@ func (l *lanes) take(until int64) {
 	heap.Fix(l, 0)
 }
 
+// retried is how long before the outage a slot can lie whose retry fell into it, s.
+const retried = 180
+
 // expiry is a token that ran out before it was replaced, unix s.
 type expiry struct {
 	conn uint32
@@ -239,7 +242,7 @@ func (run *dayRun) finish() {
 		}
 	}
 	for _, e := range expired {
-		if slot := run.fleet.slotBefore(e) * millisecond; out.to != 0 && slot >= out.from-60*millisecond && (slot < run.caughtUp || run.caughtUp == 0) {
+		if slot := run.fleet.slotBefore(e) * millisecond; out.to != 0 && slot >= out.from-retried*millisecond && (slot < run.caughtUp || run.caughtUp == 0) {
 			r.ExpiredOutage++
 		} else {
 			r.ExpiredRunning++

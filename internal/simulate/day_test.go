@@ -8,7 +8,7 @@ import (
 
 // The bars of the full size at a fiftieth of it.
 func TestDays(t *testing.T) {
-	for _, d := range []simulate.Day{simulate.MixedDay(20_000, 6), simulate.HourlyDay(20_000, 6)} {
+	for _, d := range []simulate.Day{simulate.MixedDay(20_000, 6), simulate.HourlyDay(20_000, 6, 1)} {
 		t.Run(d.Name, func(t *testing.T) {
 			t.Parallel()
 			r, err := d.Run()

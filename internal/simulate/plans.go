@@ -1,5 +1,7 @@
 package simulate
 
+import "fmt"
+
 // kinds are the lives of the mixed fleets.
 func kinds(hour, two, week int) []Kind {
 	return []Kind{
@@ -24,10 +26,10 @@ func MixedDay(connections, hours int) Day {
 	}
 }
 
-// HourlyDay is a fleet that lives an hour each and is kept by one process.
-func HourlyDay(connections, hours int) Day {
+// HourlyDay is a fleet whose tokens live an hour each, kept by so many processes.
+func HourlyDay(connections, hours, processes int) Day {
 	return Day{
-		Name: "One-hour lives, one process", Connections: connections, Hours: hours, Kinds: kinds(1000, 0, 0)[:2], Trouble: trouble,
-		Processes: 1, TickDelay: 1, Outage: int64(hours) * 20,
+		Name: fmt.Sprintf("One-hour lives, processes: %d", processes), Connections: connections, Hours: hours, Kinds: kinds(1000, 0, 0)[:2],
+		Trouble: trouble, Processes: processes, TickDelay: 1, Outage: int64(hours) * 20,
 	}
 }

@@ -92,7 +92,7 @@ type Counts struct {
 	SystemUnits      int64 // write units of rows that are no connection: cursor, statistics, circuits
 
 	ExpiredRunning int64 // tokens that ran out before they were replaced, but for those of the next line
-	ExpiredOutage  int64 // tokens that ran out since their slot lay in the outage, or before it was caught up
+	ExpiredOutage  int64 // tokens that ran out since their slot or its retry lay in the outage, or before it was caught up
 }
 
 func (c *Counts) add(o Counts) {

@@ -15,7 +15,7 @@ import (
 func main() {
 	figures := flag.String("figures", "", "folder for refresh-scale.csv and refresh-scale.svg; empty: none are written")
 	connections := flag.Int("connections", 1_000_000, "connections of a day")
-	hours := flag.Int("hours", 24, "hours of the mixed day; the hourly fleet runs for half of them")
+	hours := flag.Int("hours", 24, "hours of the mixed day; the hourly fleet runs for a quarter of them")
 	small := flag.Int("small", 10_000, "connections of the year")
 	days := flag.Int("days", 365, "days of the year")
 	flag.Parse()
@@ -27,7 +27,9 @@ func main() {
 
 func run(figures string, connections, hours, small, days int) error {
 	var reports []*simulate.Report
-	for _, d := range []simulate.Day{simulate.MixedDay(connections, hours), simulate.HourlyDay(connections, hours/2)} {
+	for _, d := range []simulate.Day{
+		simulate.MixedDay(connections, hours), simulate.HourlyDay(connections, hours/4, 1), simulate.HourlyDay(connections, hours/4, 4),
+	} {
 		r, err := d.Run()
 		if err != nil {
 			return err

@@ -245,7 +245,7 @@ func (run *soaking) settle(ctx context.Context, since time.Time) (map[*grant]str
 			return run.confirm(ctx, states)
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("%d connections were neither refreshed nor given up within %s", len(run.grants)-len(states), settleTime)
+			return nil, run.unsettled(ctx, states)
 		}
 		select {
 		case <-look.C:
@@ -253,6 +253,31 @@ func (run *soaking) settle(ctx context.Context, since time.Time) (map[*grant]str
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// unsettled tells of a few connections that came to no end, as the API shows them.
+func (run *soaking) unsettled(ctx context.Context, states map[*grant]string) error {
+	shown := 0
+	for _, g := range run.grants {
+		if states[g] != "" || shown == 5 {
+			continue
+		}
+		shown++
+		var c wire.Connection
+		if err := run.server.call(ctx, "GET", "/v1/connections/"+g.connection, nil, &c); err != nil {
+			return err
+		}
+		run.printf("unsettled at %s: last request %s, %s, generation %d, expires %s, next refresh %s, journal %v", g.site.name, g.asked.UTC().Format(time.TimeOnly),
+			c.Status, c.Generation, clock(c.ExpiresAt), clock(c.NextRefreshAt), c.Journal)
+	}
+	return fmt.Errorf("%d connections were neither refreshed nor given up within %s", len(run.grants)-len(states), settleTime)
+}
+
+func clock(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.UTC().Format(time.TimeOnly)
 }
 
 // confirm asks for the status of those that were seen to be refreshed.
