@@ -99,6 +99,9 @@ func openNode(c nodeConfig) (*node, error) {
 	n.face = httpapi.Config{
 		Broker: n.broker, Keys: c.Settings, Log: c.Log, Now: c.Now, Version: version(), Catalog: config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs},
 	}
+	n.face.Admin = httpapi.Commands(n.broker)
+	n.face.Admin["rescue-replay"] = n.replayNow
+	n.face.Admin["restore"] = n.raiseEpoch
 	n.handler = httpapi.New(n.face)
 	return n, nil
 }

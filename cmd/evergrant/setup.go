@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -130,6 +131,9 @@ type keysCommand struct {
 	New newKeyCommand `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
 }
 
+// keyName is what the configuration takes as a key's name.
+var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
 type newKeyCommand struct {
 	Name  string   `arg:"" optional:"" default:"backend" help:"Name of the key in the configuration and the logs."`
 	Allow []string `default:"connect,token,manage" enum:"connect,token,manage,admin" help:"What it may do: connect, token, manage, admin."`
@@ -138,6 +142,9 @@ type newKeyCommand struct {
 
 // Run prints a new key and the line for the configuration.
 func (c *newKeyCommand) Run(p *process) error {
+	if !keyName.MatchString(c.Name) {
+		return usagef("%s cannot be a key's name: use 1 to 63 lower-case letters, digits and hyphens, such as backend", clean(c.Name))
+	}
 	key, hash := config.NewAPIKey()
 	if c.JSON {
 		return p.printJSON(struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -307,8 +308,9 @@ func validID(s, prefix string) bool {
 // checkOwner bounds the application's own id.
 func checkOwner(c Caller, owner string) *Error {
 	switch {
-	case owner == "" || len(owner) > 256 || !utf8.ValidString(owner) || hasControl(owner):
-		return fail(InvalidRequest, "owner must be 1 to 256 bytes of text without control characters")
+	case owner == "" || len(owner) > 256 || !utf8.ValidString(owner) || hasControl(owner) || strings.ContainsRune(owner, utf8.RuneError):
+		// U+FFFD is what half a surrogate pair decodes to: two owners must not become one.
+		return fail(InvalidRequest, "owner must be 1 to 256 bytes of text without control characters and U+FFFD")
 	case !c.MayOwner(owner):
 		return fail(Forbidden, "this key may not act for that owner")
 	}

@@ -295,6 +295,9 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 	case err != nil:
 		return View{}, internal(err)
 	case !c.MayOwner(owner), sess.Owner != "" && sess.Owner != owner:
+		if _, err := b.Store.RefuseCode(ctx, sess, hash); err != nil {
+			b.Log.Warn("confirm", "integration", sess.Integration, "error", err.Error())
+		}
 		return View{}, fail(Forbidden, "this connect session belongs to another owner; its confirm token is spent, and the link can be opened again")
 	}
 	opened := refresh.Code{RedirectURI: code.RedirectURI, Fields: code.Fields}
@@ -349,30 +352,35 @@ func (b *Broker) connect(ctx context.Context, sess connection.Session, take conn
 }
 
 // spentLimit is how many exchanges in a row may be refused before an operator must
-// look, at a provider that answers a used code and a wrong secret alike.
+// look: a code that somebody spoiled on its way is refused too, and some providers
+// answer a used code and a wrong secret alike.
 const spentLimit = 3
 
+// judgeExchange opens the client's circuit at once where the client itself was refused,
+// else when there was no success between three refusals.
 func (b *Broker) judgeExchange(ctx context.Context, integration, clientID string, link refresh.Link, rep refresh.ConsentReport) {
+	refused := rep.Outcome == refresh.ExchangeRefused && (rep.Code == string(IntegrationSuspended) || link.Entry.CodeReuseStatus != 0)
 	b.mu.Lock()
 	n := b.spent[integration]
 	switch {
-	case rep.Outcome != refresh.ExchangeRefused && rep.Result != "":
-		n = 0
-	case rep.Outcome == refresh.ExchangeRefused && link.Entry.CodeReuseStatus != 0:
+	case refused:
 		n++
+	case rep.Result != "":
+		n = 0
 	}
 	b.spent[integration] = n
 	b.mu.Unlock()
-	trip := rep.Outcome == refresh.ExchangeRefused && rep.Code == string(IntegrationSuspended)
-	if n >= spentLimit || trip {
-		b.forgetSecret(integration, clientID)
-		reason := rep.Answer
-		if !trip {
-			reason = "code_exchanges_refused"
-		}
-		if err := b.circuits.Trip(ctx, link.Client, reason); err != nil {
-			b.Log.Warn("circuit", "integration", integration, "error", err.Error())
-		}
+	client := refused && (rep.Answer == "invalid_client" || rep.Answer == "unauthorized_client")
+	if !client && n < spentLimit {
+		return
+	}
+	b.forgetSecret(integration, clientID)
+	reason := rep.Answer
+	if !client {
+		reason = "code_exchanges_refused"
+	}
+	if err := b.circuits.Trip(ctx, link.Client, reason); err != nil {
+		b.Log.Warn("circuit", "integration", integration, "error", err.Error())
 	}
 }
 
@@ -390,7 +398,7 @@ func consentError(rep refresh.ConsentReport) *Error {
 			e.Code, e.Detail = IntegrationSuspended, "the provider refuses this integration's client configuration; an operator must look at it"
 		}
 	case refresh.ExchangeLost:
-		e.Detail = "the provider's answer was lost; send the user to authorize_url again"
+		e.Detail = "the provider did not answer, or asked to wait; send the user to authorize_url again"
 	case refresh.ConsentUnknown, refresh.AnswerUnsaved:
 		e.Detail = "the connection could not be stored; send the user to authorize_url again"
 	case refresh.Unfinished:

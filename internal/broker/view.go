@@ -34,6 +34,9 @@ func (b *Broker) shown(rec connection.Record) (connection.Status, string) {
 func (b *Broker) view(rec connection.Record) View {
 	v := View{Record: rec}
 	v.ShownStatus, v.ShownReason = b.shown(rec)
+	if rec.Status == connection.Disconnected {
+		v.ExpiresAt = 0 // there is no token that could expire
+	}
 	v.MissingScope = missingScopes(rec, strings.Fields(rec.RequestedScope))
 	if i, ok := b.Settings.Integration(rec.Integration); ok {
 		v.NextRefreshAt = b.nextRefresh(i, rec)

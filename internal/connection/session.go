@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/item"
@@ -193,10 +194,7 @@ func (s Store) OpenSession(ctx context.Context, sess Session, now int64) (Sessio
 
 // AwaitConfirm files one more code of the session.
 func (s Store) AwaitConfirm(ctx context.Context, sess Session, code string, now int64) (SessionResult, error) {
-	codes := make(item.List, 0, len(sess.Codes)+1)
-	for _, c := range sess.Codes {
-		codes = append(codes, c)
-	}
+	codes := codeList(sess.Codes)
 	u := item.Update{
 		If: []item.Cond{
 			item.In("state", string(SessionAuthorizing), string(SessionAwaiting), string(SessionOpen), string(SessionFailed)),
@@ -211,6 +209,27 @@ func (s Store) AwaitConfirm(ctx context.Context, sess Session, code string, now 
 		u.If = append(u.If, item.Eq("codes", codes))
 	}
 	return s.session(ctx, sess.Hash, u, "await confirm")
+}
+
+// RefuseCode takes a spent code off the session's list: its confirmation was refused.
+// When no other one waits, the browser is to come back again.
+func (s Store) RefuseCode(ctx context.Context, sess Session, code string) (SessionResult, error) {
+	u := item.Update{If: []item.Cond{item.Eq("state", string(SessionAwaiting)), item.Eq("codes", codeList(sess.Codes))}}
+	rest := slices.DeleteFunc(slices.Clone(sess.Codes), func(c string) bool { return c == code })
+	if len(rest) > 0 {
+		u.Set = []item.Assign{item.Put("codes", codeList(rest))}
+	} else {
+		u.Set, u.Remove = []item.Assign{item.Put("state", string(SessionAuthorizing))}, []string{"codes"}
+	}
+	return s.session(ctx, sess.Hash, u, "refusal")
+}
+
+func codeList(codes []string) item.List {
+	out := make(item.List, 0, len(codes)+1)
+	for _, c := range codes {
+		out = append(out, c)
+	}
+	return out
 }
 
 // FailSession says why an attempt before any exchange came to nothing. The link may

@@ -42,6 +42,15 @@ type Config struct {
 	Admin map[string]func(context.Context) (any, error)
 }
 
+// Commands are the operator's commands that every deployment has.
+func Commands(b *broker.Broker) map[string]func(context.Context) (any, error) {
+	return map[string]func(context.Context) (any, error){
+		"rotate-key": func(ctx context.Context) (any, error) { return b.RotateKeys(ctx) },
+		"reseal":     func(ctx context.Context) (any, error) { return b.Reseal(ctx) },
+		"export":     func(ctx context.Context) (any, error) { return b.Export(ctx) },
+	}
+}
+
 // New returns the handler of every route.
 func New(cfg Config) http.Handler {
 	f := newFace(cfg)

@@ -148,7 +148,7 @@ func (run *disconnecting) open(ctx context.Context) error {
 		}
 	}
 	if run.rec.Refresh != "" {
-		if run.refresh, err = run.Keys.Open(ctx, secret.PurposeToken, refreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh)); err != nil {
+		if run.refresh, err = run.Keys.Open(ctx, secret.PurposeToken, RefreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh)); err != nil {
 			return err
 		}
 	}

@@ -344,7 +344,7 @@ func (run *refreshing) prepare(ctx context.Context) error {
 			return fmt.Errorf("access token of %s: %w", run.rec.ID, err)
 		}
 	}
-	run.token, err = run.Keys.Open(ctx, secret.PurposeToken, refreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh))
+	run.token, err = run.Keys.Open(ctx, secret.PurposeToken, RefreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh))
 	if err != nil {
 		return fmt.Errorf("refresh token of %s: %w", run.rec.ID, err)
 	}
@@ -368,7 +368,8 @@ func AccessPlace(id string, gen int64) secret.Place {
 	return secret.Place{Table: "connections", ID: id, Gen: gen, Field: "at"}
 }
 
-func refreshPlace(id string, gen int64) secret.Place {
+// RefreshPlace is where the refresh token of a connection is sealed.
+func RefreshPlace(id string, gen int64) secret.Place {
 	return secret.Place{Table: "connections", ID: id, Gen: gen, Field: "rt"}
 }
 
@@ -468,7 +469,7 @@ func (d *Driver) sealTokens(id string, gen int64, a provider.Answer, sent int64)
 		t.Access = item.Bytes(at)
 	}
 	if !a.RefreshToken.IsZero() {
-		rt, err := d.Keys.Seal(secret.PurposeToken, refreshPlace(id, gen), a.RefreshToken)
+		rt, err := d.Keys.Seal(secret.PurposeToken, RefreshPlace(id, gen), a.RefreshToken)
 		if err != nil {
 			return t, fmt.Errorf("seal: %w", err)
 		}
@@ -627,7 +628,7 @@ func (d *Driver) replayRevoke(ctx context.Context, w rescued) (bool, error) {
 		}
 	}
 	if len(w.Refresh) > 0 {
-		if rt, err = d.Keys.Open(ctx, secret.PurposeToken, refreshPlace(w.ID, w.Gen+1), w.Refresh); err != nil {
+		if rt, err = d.Keys.Open(ctx, secret.PurposeToken, RefreshPlace(w.ID, w.Gen+1), w.Refresh); err != nil {
 			return false, err
 		}
 	}

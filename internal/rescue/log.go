@@ -131,6 +131,13 @@ func (l *Log) Holds(id string) bool {
 	return false
 }
 
+// Pending is how many records are still to be replayed.
+func (l *Log) Pending() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending)
+}
+
 // Replay calls f for each record that was pending when it began, oldest first. Those
 // that f reports done are removed. After a crash a record may come once more, so f
 // must be repeatable. An error of f leaves its record in place, as does a plain false;

@@ -107,12 +107,16 @@ func (run *soaking) prepare(ctx context.Context, folder string) (map[*grant]stri
 	return tokens, err
 }
 
-// importAll gives the refresh tokens to Evergrant, which refreshes each at once.
+// importAll gives the refresh tokens to Evergrant, which refreshes each at once: one
+// after the other over a whole period, so that the refreshes never come all together.
 func (run *soaking) importAll(ctx context.Context, tokens map[*grant]string) error {
 	var group sync.WaitGroup
 	errs := make(chan error, len(run.grants))
 	slots := make(chan struct{}, 32)
+	pace := time.NewTicker(run.life * 3 / 4 / time.Duration(len(run.grants)))
+	defer pace.Stop()
 	for n, g := range run.grants {
+		<-pace.C
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()

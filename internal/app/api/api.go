@@ -26,5 +26,6 @@ func New(p app.Parts) http.Handler {
 		caller, ok := lambdahttp.IAMCaller(r.Context())
 		return caller.UserARN, ok
 	}
+	c.Admin = httpapi.Commands(c.Broker) // rescues are replayed by their queue, the epoch is a template parameter
 	return httpapi.NewAPI(c)
 }

@@ -1,0 +1,197 @@
+package broker
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/refresh"
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+// RotatedKeys are the numbers of the data keys that seal from now on.
+type RotatedKeys struct {
+	Flow  int64 `json:"flow"`
+	Token int64 `json:"token"`
+}
+
+// RotateKeys makes new data keys the primary ones. What is sealed under older ones
+// opens as before and is sealed anew at its next save, or by Reseal.
+func (b *Broker) RotateKeys(ctx context.Context) (RotatedKeys, error) {
+	var out RotatedKeys
+	var err error
+	if out.Flow, err = b.Keys.Rotate(ctx, secret.PurposeFlow); err != nil {
+		return out, internal(err)
+	}
+	if out.Token, err = b.Keys.Rotate(ctx, secret.PurposeToken); err != nil {
+		return out, internal(err)
+	}
+	return out, nil
+}
+
+// Resealed counts what a reseal did.
+type Resealed struct {
+	Resealed int `json:"resealed"` // connections whose tokens stand under the primary key now
+	Current  int `json:"current"`  // that stood under it before
+	Busy     int `json:"busy"`     // left alone: a refresh was under way, or had just ended
+	Failed   int `json:"failed"`   // whose tokens do not open; the log names them
+}
+
+// Reseal seals the tokens of every connection under the primary data key. A connection
+// that is being refreshed is left alone: its save seals anew by itself.
+func (b *Broker) Reseal(ctx context.Context) (Resealed, error) {
+	var out Resealed
+	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
+		return out, internal(err)
+	}
+	err := b.eachConnection(ctx, func(id string) error {
+		rec, err := b.Store.Get(ctx, id)
+		if err != nil || (rec.Access == "" && rec.Refresh == "") {
+			return nil // gone, or a receipt
+		}
+		w, current, err := b.resealing(ctx, rec)
+		switch {
+		case err != nil:
+			out.Failed++
+			b.Log.Error("reseal", "connection", id, "error", err.Error())
+			return nil
+		case current:
+			out.Current++
+			return nil
+		}
+		res, err := b.Store.Write(ctx, id, w)
+		if err != nil {
+			return err
+		}
+		if res.Applied {
+			out.Resealed++
+		} else {
+			out.Busy++
+		}
+		return nil
+	})
+	if err != nil {
+		return out, internal(err)
+	}
+	return out, nil
+}
+
+// resealing is the write that seals a connection's tokens anew; current: there is
+// nothing to do.
+func (b *Broker) resealing(ctx context.Context, rec connection.Record) (w connection.Reseal, current bool, err error) {
+	w = connection.Reseal{Gen: rec.Gen, OldAccess: rec.Access, OldRT: rec.Refresh}
+	current = true
+	for _, f := range []struct {
+		place  secret.Place
+		old    item.Bytes
+		sealed *item.Bytes
+	}{
+		{refresh.AccessPlace(rec.ID, rec.TokGen), rec.Access, &w.Access},
+		{refresh.RefreshPlace(rec.ID, rec.TokGen), rec.Refresh, &w.RefreshTok},
+	} {
+		if f.old == "" {
+			continue
+		}
+		_, n, err := b.Keys.KeyOf([]byte(f.old))
+		if err != nil {
+			return w, false, err
+		}
+		current = current && n == b.Keys.Primary(secret.PurposeToken)
+		text, err := b.Keys.Open(ctx, secret.PurposeToken, f.place, []byte(f.old))
+		if err != nil {
+			return w, false, err
+		}
+		sealed, err := b.Keys.Seal(secret.PurposeToken, f.place, text)
+		if err != nil {
+			return w, false, err
+		}
+		*f.sealed = item.Bytes(sealed)
+	}
+	return w, current, nil
+}
+
+func (b *Broker) eachConnection(ctx context.Context, do func(id string) error) error {
+	return b.eachKey(ctx, func(key string) error {
+		if !validID(key, "conn_") {
+			return nil
+		}
+		return do(key)
+	})
+}
+
+func (b *Broker) eachKey(ctx context.Context, do func(key string) error) error {
+	for after := ""; ; {
+		page, err := b.Store.Connections.Scan(ctx, after, tickPage)
+		if err != nil {
+			return err
+		}
+		for _, key := range page.Keys {
+			if err := do(key); err != nil {
+				return err
+			}
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
+// Exported is what Export returns: the connections as they are stored.
+type Exported struct {
+	Deployment string         `json:"deployment"`
+	Items      []ExportedItem `json:"items"`
+}
+
+// ExportedItem is one stored item. Sealed values stay sealed, as {"base64": …}.
+type ExportedItem struct {
+	Key        string         `json:"key"`
+	Attributes map[string]any `json:"attributes"`
+}
+
+// Export reads everything that a connection's life depends on: connections, external
+// ids and the wrapped data keys. No token is opened, so that the export is worth
+// nothing without the wrapping key and opens in a deployment of the same name alone.
+func (b *Broker) Export(ctx context.Context) (Exported, error) {
+	out := Exported{Deployment: b.Settings.Deployment, Items: []ExportedItem{}}
+	err := b.eachKey(ctx, func(key string) error {
+		if !validID(key, "conn_") && !strings.HasPrefix(key, "ext#") && !strings.HasPrefix(key, "sys#datakey#") {
+			return nil
+		}
+		i, err := b.Store.Connections.Get(ctx, key)
+		if err != nil || i == nil {
+			return err
+		}
+		out.Items = append(out.Items, ExportedItem{Key: key, Attributes: exported(item.Map(i))})
+		return nil
+	})
+	if err != nil {
+		return Exported{}, internal(err)
+	}
+	return out, nil
+}
+
+func exported(m item.Map) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = exportedValue(v)
+	}
+	return out
+}
+
+func exportedValue(v item.Value) any {
+	switch v := v.(type) {
+	case item.Bytes:
+		return map[string]string{"base64": base64.StdEncoding.EncodeToString([]byte(v))}
+	case item.Map:
+		return exported(v)
+	case item.List:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = exportedValue(e)
+		}
+		return out
+	}
+	return v
+}

@@ -1,0 +1,64 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/evergrant/evergrant/internal/secret"
+)
+
+// After a rotation everything opens; after a reseal nothing stands under the old key.
+func TestRotateAndReseal(t *testing.T) {
+	w := newWorld(t, "")
+	ids := w.connect("one", 5)
+	b := w.start()
+	keys, err := b.RotateKeys(t.Context())
+	if err != nil || keys.Token != 2 {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	first, err := b.Reseal(t.Context())
+	if err != nil || first.Resealed != 5 || first.Current+first.Busy+first.Failed != 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again, err := b.Reseal(t.Context())
+	if err != nil || again.Resealed != 0 || again.Current != 5 {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	for _, id := range ids {
+		rec := w.record(id)
+		if _, n, err := b.Keys.KeyOf([]byte(rec.Refresh)); err != nil || n != b.Keys.Primary(secret.PurposeToken) {
+			t.Errorf("%s is sealed under key %d, %v", id, n, err)
+		}
+		if _, err := b.Token(t.Context(), caller(), id, 60, nil); err != nil {
+			t.Errorf("%s does not open: %v", id, err)
+		}
+	}
+}
+
+// An export holds each connection and the wrapped keys, and no token.
+func TestExportStaysSealed(t *testing.T) {
+	w := newWorld(t, "")
+	ids := w.connect("one", 3)
+	b := w.start()
+	token, err := b.Token(t.Context(), caller(), ids[0], 60, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := b.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(ids, "sys#datakey#token#1") {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s is not in the export", want)
+		}
+	}
+	if strings.Contains(string(text), token.AccessToken.Reveal()) {
+		t.Error("an access token stands in the export")
+	}
+}
