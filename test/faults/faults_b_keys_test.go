@@ -140,6 +140,7 @@ func TestFault_F62_a_client_secret_serves_to_its_age_and_then_nothing_is_sent(t 
 		w.advance(10 * time.Minute)
 		w.must(p.refresh(id)) // the one that was read is young enough
 		w.wantSent(2)
+		w.advance(6 * time.Minute) // past its age, wherever the slot lies
 		w.toSlot(id)
 		before := w.item(id)
 		if rep := p.tick(); rep.Owed != 1 {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/evergrant/evergrant/internal/simulate"
 )
@@ -19,6 +20,7 @@ func main() {
 	small := flag.Int("small", 10_000, "connections of the year")
 	days := flag.Int("days", 365, "days of the year")
 	flag.Parse()
+	debug.SetGCPercent(400) // a gigabyte more, for a seventh less of the time
 	if err := run(*figures, *connections, *hours, *small, *days); err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
 		os.Exit(1)
