@@ -211,36 +211,46 @@ func (b *Broker) refreshOne(ctx context.Context, in refresh.Input) refresh.Repor
 	}
 	defer b.release(in.ID)
 	rep := b.driver.Refresh(ctx, in)
-	if rep.Outcome == refresh.Suspended && b.corrected(ctx, rep.Record) {
-		in.Probe = true
-		rep = b.driver.Refresh(ctx, in)
+	if rep.Outcome == refresh.Suspended {
+		if client, ok := b.corrected(ctx, rep.Record); ok {
+			in.Probe = true
+			rep = b.driver.Refresh(ctx, in)
+			if rep.Sent == 0 {
+				_ = b.circuits.GiveBack(ctx, client) // else the next interval's probe comes
+			}
+		}
 	}
 	return rep
 }
 
-// corrected reports whether this refresh may go through the open circuit of its client
+// corrected takes the probe of a client, and reports whether this refresh may go through the open circuit of its client
 // because the client's configuration was changed: an operator who has put it right need
 // not wait for the next tick's probe. A process lets one through for each configuration.
 // Were there more, a connection that is itself at fault and often asked for could take
 // every probe, and keep the circuit open for all.
-func (b *Broker) corrected(ctx context.Context, rec connection.Record) bool {
+func (b *Broker) corrected(ctx context.Context, rec connection.Record) (circuit.Client, bool) {
 	link, known, err := b.link(ctx, rec.Integration, rec.ClientID)
 	if err != nil || !known {
-		return false
+		return circuit.Client{}, false
 	}
 	status, err := b.circuits.Status(ctx, link.Client)
 	if err != nil || !status.Young || status.NextProbe > b.now() {
-		return false
+		return circuit.Client{}, false
 	}
 	b.mu.Lock()
 	tried := b.tried[link.Client]
-	b.tried[link.Client] = true
 	b.mu.Unlock()
 	if tried {
-		return false
+		return circuit.Client{}, false
 	}
 	took, err := b.circuits.TakeProbe(ctx, link.Client)
-	return err == nil && took
+	if err != nil || !took {
+		return circuit.Client{}, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tried[link.Client] = true
+	return link.Client, true
 }
 
 func fail(code Code, detail string, args ...any) *Error {

@@ -333,7 +333,7 @@ func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integrat
 		if took, err := b.circuits.TakeProbe(ctx, client); err != nil || !took {
 			return err
 		}
-		b.probe(ctx, i, c)
+		b.probe(ctx, i, c, client)
 		if status, err = b.circuits.Status(ctx, client); err != nil || status.Open {
 			return err
 		}
@@ -353,7 +353,7 @@ func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integrat
 
 // probe sends one refresh through an open circuit: of any active connection of the
 // client, another one each time, since the one before may have been at fault itself.
-func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Client) {
+func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Client, client circuit.Client) {
 	page, err := b.Store.Connections.Query(ctx, item.Query{
 		Index: item.IndexByIntegration, Hash: i.Name, Prefix: string(connection.Active) + "#", Limit: tickPage,
 	})
@@ -365,8 +365,12 @@ func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Cli
 		if err != nil || rec.ClientID != c.ClientID || !rec.Refreshable() {
 			continue
 		}
-		b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Forced, Probe: true})
-		return
+		if b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Forced, Probe: true}).Sent > 0 {
+			return
+		}
+	}
+	if err := b.circuits.GiveBack(ctx, client); err != nil {
+		b.Log.Warn("circuit", "integration", i.Name, "error", err.Error())
 	}
 }
 

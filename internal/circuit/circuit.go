@@ -189,6 +189,23 @@ func (b *Breaker) TakeProbe(ctx context.Context, c Client) (bool, error) {
 	return res.Applied, nil
 }
 
+// GiveBack returns a probe that was taken and not used, since its connection was being
+// refreshed by somebody else: the next one who asks gets it.
+func (b *Breaker) GiveBack(ctx context.Context, c Client) error {
+	now := b.now().Unix()
+	res, err := b.table.Update(ctx, c.key(), item.Update{
+		If:  []item.Cond{item.Eq("gen", c.Generation), item.Eq("state", "open"), item.Gt("next_probe", now)},
+		Set: []item.Assign{item.Put("next_probe", now)},
+	})
+	if err != nil {
+		return fmt.Errorf("give back the probe of %s: %w", c.Integration, err)
+	}
+	if res.Item != nil {
+		b.remember(c, res.Item, now)
+	}
+	return nil
+}
+
 // Worked closes the circuit after a success. Only a success closes it: a refused
 // token proves no client good.
 func (b *Breaker) Worked(ctx context.Context, c Client) error {

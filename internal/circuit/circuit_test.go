@@ -352,3 +352,22 @@ func TestOwedSlotsSurviveAWalk(t *testing.T) {
 		}
 	}
 }
+
+func TestAProbeThatWasNotUsedIsGivenBack(t *testing.T) {
+	x := newBench(t)
+	x.must(x.a.Trip(ctx, client, "invalid_client"))
+	x.later(2 * time.Minute)
+	if !x.probe(x.a, client) || x.probe(x.a, client) {
+		t.Fatal("one probe an interval")
+	}
+	x.must(x.a.GiveBack(ctx, client))
+	x.later(6 * time.Second)
+	if !x.probe(x.b, client) {
+		t.Error("the probe that was given back is not to be had")
+	}
+	x.must(x.b.Worked(ctx, client))
+	x.must(x.b.GiveBack(ctx, client)) // of a closed circuit there is nothing to give back
+	if s := x.status(x.b, client); s.Open || s.NextProbe != 0 {
+		t.Errorf("%+v", s)
+	}
+}
