@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/boltstore"
@@ -141,6 +143,10 @@ func (noRescue) Holds(string) bool                         { return false }
 // newWorld is one whose integrations have what more says, as members of JSON.
 func newWorld(t *testing.T, more string) *world {
 	t.Helper()
+	// The same ids each time, and so the same minutes at which connections are due.
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(t.Name()))
+	cryptotest.SetGlobalRandom(t, h.Sum64())
 	w := &world{t: t, log: &lines{}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	db, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{})
 	w.must(err)
