@@ -19,7 +19,18 @@ func (b *Breaker) Judge(ctx context.Context, c Client, refused bool) bool {
 		return false
 	}
 	bad, all, err := b.share(ctx, c, 1)
-	return brake || err == nil && bad > stormCount && bad*stormShare > all
+	if err != nil {
+		return brake
+	}
+	// The shared count alone, so that of answers that come at once the same ones are
+	// first for it and for the verdict.
+	return b.young(c) || bad > stormCount && bad*stormShare > all
+}
+
+func (b *Breaker) young(c Client) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seen[c.key()].status.Young
 }
 
 // judgeHere is the judgement by what this process has seen.

@@ -227,25 +227,31 @@ func (run *soaking) progressUntil(stop <-chan struct{}) {
 // settleTime is how long the end may take: a lease, the horizon and a late retry.
 const settleTime = 4 * time.Minute
 
-// settle waits until each connection was refreshed once more or is given up, and returns
-// the status of each: "active", or another with its reason.
+// settle waits until each connection that could be saved was refreshed once more or is
+// given up, and returns the status of all: "active", or another with its reason. Where
+// nothing can be saved, so many refusals may hold an integration back for longer than it
+// is worth to wait; there each stands as it does by then.
 func (run *soaking) settle(ctx context.Context, since time.Time) (map[*grant]string, error) {
 	states := map[*grant]string{}
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	end := time.Now().Add(settleTime)
 	for {
+		awaited := 0
 		for _, g := range run.grants {
 			if states[g] != "" {
 				continue
 			}
-			if g.refreshedSince(since) {
-				states[g] = "active"
-			} else if status := run.status(ctx, g); status != "active" {
+			switch status := run.status(ctx, g); {
+			case status != "active":
 				states[g] = status
+			case g.refreshedSince(since):
+				states[g] = status
+			case g.site.savable:
+				awaited++
 			}
 		}
-		if len(states) == len(run.grants) {
+		if awaited == 0 {
 			return run.confirm(ctx, states)
 		}
 		if time.Now().After(end) {
@@ -261,12 +267,14 @@ func (run *soaking) settle(ctx context.Context, since time.Time) (map[*grant]str
 
 // unsettled tells of a few connections that came to no end, as the API shows them.
 func (run *soaking) unsettled(ctx context.Context, states map[*grant]string) error {
-	shown := 0
+	n := 0
 	for _, g := range run.grants {
-		if states[g] != "" || shown == 5 {
+		if states[g] != "" || !g.site.savable {
 			continue
 		}
-		shown++
+		if n++; n > 5 {
+			continue
+		}
 		var c wire.Connection
 		if err := run.server.call(ctx, "GET", "/v1/connections/"+g.connection, nil, &c); err != nil {
 			return err
@@ -274,7 +282,7 @@ func (run *soaking) unsettled(ctx context.Context, states map[*grant]string) err
 		run.printf("unsettled at %s: last request %s, %s, generation %d, expires %s, next refresh %s, journal %v", g.site.name, g.asked.UTC().Format(time.TimeOnly),
 			c.Status, c.Generation, clock(c.ExpiresAt), clock(c.NextRefreshAt), c.Journal)
 	}
-	return fmt.Errorf("%d connections were neither refreshed nor given up within %s", len(run.grants)-len(states), settleTime)
+	return fmt.Errorf("%d connections were neither refreshed nor given up within %s", n, settleTime)
 }
 
 func clock(t *time.Time) string {
@@ -284,11 +292,17 @@ func clock(t *time.Time) string {
 	return t.UTC().Format(time.TimeOnly)
 }
 
-// confirm asks for the status of those that were seen to be refreshed.
+// waiting is the state of an active connection that was not refreshed again.
+const waiting = "active, waiting"
+
+// confirm asks for the status of those that were seen to be refreshed, or are waiting.
 func (run *soaking) confirm(ctx context.Context, states map[*grant]string) (map[*grant]string, error) {
 	for _, g := range run.grants {
-		if states[g] == "active" {
+		if known := states[g]; known == "" || known == "active" {
 			states[g] = run.status(ctx, g)
+			if known == "" && states[g] == "active" {
+				states[g] = waiting
+			}
 		}
 	}
 	return states, ctx.Err()
@@ -320,7 +334,7 @@ func (run *soaking) report(states map[*grant]string) error {
 			}
 			ended[states[g]]++
 			// A loss needs a cause: an answer that was lost, where the profile has no remedy.
-			if states[g] != "active" && (s.savable || !g.exposed) {
+			if states[g] != "active" && states[g] != waiting && (s.savable || !g.exposed) {
 				bad++
 			}
 		}
