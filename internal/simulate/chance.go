@@ -1,7 +1,7 @@
 package simulate
 
-// mix is splitmix64's finalizer: a bijection that scatters. It stands for chance where
-// a run must be repeatable.
+// mix is splitmix64's finalizer: a bijection that scatters. It stands for chance, at no cost
+// and without a lock.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
