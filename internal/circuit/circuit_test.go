@@ -238,13 +238,13 @@ func TestStormBrake(t *testing.T) {
 	} {
 		x := newBench(t)
 		for range c.good {
-			if x.a.Judge(ctx, client, false) {
+			if x.a.Judge(ctx, client, circuit.Spoke) {
 				t.Errorf("%s: a success brakes", name)
 			}
 		}
 		first := 0
 		for i := range c.bad {
-			if x.a.Judge(ctx, client, true) && first == 0 {
+			if x.a.Judge(ctx, client, circuit.Refused) && first == 0 {
 				first = i + 1
 			}
 			x.later(c.apart)
@@ -255,14 +255,39 @@ func TestStormBrake(t *testing.T) {
 	}
 	x := newBench(t)
 	for range 10 {
-		x.a.Judge(ctx, client, true)
+		x.a.Judge(ctx, client, circuit.Refused)
 	}
-	if other := (circuit.Client{Integration: "other", Name: "main"}); x.a.Judge(ctx, other, true) {
+	if other := (circuit.Client{Integration: "other", Name: "main"}); x.a.Judge(ctx, other, circuit.Refused) {
 		t.Error("another integration's storm brakes")
 	}
 	x.later(11 * time.Minute)
-	if x.a.Judge(ctx, client, true) {
+	if x.a.Judge(ctx, client, circuit.Refused) {
 		t.Error("a storm that is over brakes")
+	}
+}
+
+// What a lost answer explains is no sign of a storm, however often it is refused. In a
+// storm of others it is braked.
+func TestRefusalsInDoubtMakeNoStorm(t *testing.T) {
+	x := newBench(t)
+	for range 50 {
+		if x.a.Judge(ctx, client, circuit.RefusedInDoubt) {
+			t.Fatal("refusals in doubt brake")
+		}
+	}
+	for n := range 20 {
+		if x.a.Judge(ctx, client, circuit.Refused) != (n >= 5) {
+			t.Fatalf("refusal %d without doubt: refusals in doubt were counted", n+1)
+		}
+	}
+	for name, b := range map[string]*circuit.Breaker{"here": x.a, "elsewhere": x.b} {
+		if !b.Judge(ctx, client, circuit.RefusedInDoubt) {
+			t.Errorf("%s a refusal in doubt is a verdict in the midst of a storm", name)
+		}
+	}
+	x.table.down = true
+	if !x.a.Judge(ctx, client, circuit.RefusedInDoubt) {
+		t.Error("what this process saw does not count where the store is away")
 	}
 }
 
@@ -273,7 +298,7 @@ func TestYoungConfigurationBrakes(t *testing.T) {
 	changed := client
 	changed.Generation = "2"
 	x.status(x.a, changed)
-	if !x.a.Judge(ctx, changed, true) || x.a.Judge(ctx, changed, false) {
+	if !x.a.Judge(ctx, changed, circuit.Refused) || x.a.Judge(ctx, changed, circuit.Spoke) {
 		t.Error("a young configuration does not brake")
 	}
 }
@@ -285,7 +310,7 @@ func TestStormIsCountedByAllProcesses(t *testing.T) {
 	passed := 0
 	for n := range 40 {
 		b := []*circuit.Breaker{x.a, x.b, circuit.New(x.table, func() time.Time { return x.now })}[n%3]
-		if !b.Judge(ctx, client, true) {
+		if !b.Judge(ctx, client, circuit.Refused) {
 			passed++
 		}
 	}
@@ -296,10 +321,10 @@ func TestStormIsCountedByAllProcesses(t *testing.T) {
 	for n := range 60 {
 		b := circuit.New(x.table, func() time.Time { return x.now })
 		for range 9 {
-			b.Judge(ctx, client, false)
+			b.Judge(ctx, client, circuit.Spoke)
 		}
 		b.Flush(ctx)
-		if b.Judge(ctx, client, true) {
+		if b.Judge(ctx, client, circuit.Refused) {
 			t.Fatalf("one in ten brakes at refusal %d", n+1)
 		}
 	}

@@ -204,7 +204,7 @@ func (run *refreshing) perform(ctx context.Context, s State, e Effect) Result {
 	case EffectPause:
 		return run.failed(run.pause(ctx, e.Pause))
 	case EffectSend:
-		return run.send(ctx)
+		return run.send(ctx, s.doubted() || s.Doubt)
 	case EffectSave:
 		if run.save == nil {
 			if err := run.seal(s); err != nil {
@@ -393,8 +393,9 @@ func (run *refreshing) write(ctx context.Context, w connection.Write) Result {
 }
 
 // send is the one request. Its own time-out counts from here, whatever the caller's
-// context says, and everything that an answer needs stands ready.
-func (run *refreshing) send(whole context.Context) Result {
+// context says, and everything that an answer needs stands ready. doubt: the refresh
+// token may be spent.
+func (run *refreshing) send(whole context.Context, doubt bool) Result {
 	ctx, cancel := context.WithTimeout(whole, time.Duration(run.sendTime())*time.Millisecond)
 	defer cancel()
 	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: run.token}
@@ -411,16 +412,24 @@ func (run *refreshing) send(whole context.Context) Result {
 	if run.rec.Status == connection.Connecting {
 		return Result{Answer: a} // a bad import is no sign of a storm
 	}
-	return Result{Answer: a, Brake: run.judge(whole, a.Verdict == provider.VerdictNeedsReauth)}
+	word := circuit.Spoke
+	switch {
+	case a.Verdict != provider.VerdictNeedsReauth:
+	case doubt:
+		word = circuit.RefusedInDoubt
+	default:
+		word = circuit.Refused
+	}
+	return Result{Answer: a, Brake: run.judge(whole, word)}
 }
 
 // judgeTime bounds the count of a refusal: it stands between an answer and its write.
 const judgeTime = 2 * time.Second
 
-func (run *refreshing) judge(ctx context.Context, refused bool) bool {
+func (run *refreshing) judge(ctx context.Context, w circuit.Word) bool {
 	ctx, cancel := context.WithTimeout(ctx, judgeTime)
 	defer cancel()
-	return run.Circuits.Judge(ctx, run.link.Client, refused)
+	return run.Circuits.Judge(ctx, run.link.Client, w)
 }
 
 // seal makes the save, once, so that every repeat of it is the same.

@@ -268,6 +268,32 @@ func TestStormBrake(t *testing.T) {
 	}
 }
 
+// At a provider that forgives no lost answer each one ends in a refusal. It has its
+// cause and is no sign of a storm: nothing is suspended, and each connection is judged.
+func TestLostAnswersMakeNoStorm(t *testing.T) {
+	w := newWorld(t, "immediate")
+	w.entry.Identity = provider.Identity{} // nobody supersedes anybody
+	ids := make([]string, 12)
+	for n := range ids {
+		ids[n] = w.connect("alice")
+		w.fault(simprovider.Fault{On: "token", Kind: "lost_answer"})
+		w.expect(w.refresh(ids[n]), refresh.Doubted)
+	}
+	for _, id := range ids {
+		w.expect(w.refresh(id), refresh.HeldBack)
+	}
+	w.advance(refresh.Horizon * time.Second)
+	for _, id := range ids {
+		w.expect(w.refresh(id), refresh.Verdict)
+		if r := w.record(id); r.Reason != connection.LostResponse {
+			t.Errorf("reason %s", r.Reason)
+		}
+	}
+	if s, err := w.Circuits.Status(context.Background(), w.link(clientOne).Client); err != nil || s.Open {
+		t.Errorf("circuit %+v, %v", s, err)
+	}
+}
+
 func TestImport(t *testing.T) {
 	w := newWorld(t, "immediate")
 	id := w.connect("alice")

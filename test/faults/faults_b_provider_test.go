@@ -232,6 +232,31 @@ func TestFault_F50_a_storm_of_refusals_ends_five_at_most(t *testing.T) {
 	})
 }
 
+var _ = mutant("F50", "internal/circuit/storm.go", "	case Refused:\n\t\tcount = 1", "	case Refused, RefusedInDoubt:\n\t\tcount = 1")
+
+// What a lost answer explains is no storm: the integration is not suspended for it.
+func TestFault_F50_lost_answers_make_no_storm(t *testing.T) {
+	onStores(t, "immediate", func(t *testing.T, w *world) {
+		ids := w.connections(sim, 12)
+		w.advance(55 * time.Minute)
+		p := w.start()
+		w.provider(simprovider.Fault{Kind: "lost_answer", Count: len(ids)})
+		for range 12 {
+			p.tick()
+			w.advance(time.Minute)
+			if w.circuit(p) != "ok" {
+				t.Fatalf("suspended\n%s", w.log)
+			}
+		}
+		for _, id := range ids {
+			if r := w.record(id); r.Status != connection.NeedsReauth || r.Reason != connection.LostResponse {
+				t.Errorf("%s %s", r.Status, r.Reason)
+			}
+		}
+		w.check()
+	})
+}
+
 var _ = mutant("F51", "internal/broker/tick.go", `for _, n := range rand.Perm(len(page.Keys)) {`, "_ = rand.Int()\n\tfor n := range page.Keys {")
 
 func TestFault_F51_a_dead_token_does_not_take_every_probe(t *testing.T) {
