@@ -23,6 +23,8 @@ func (b *Broker) Disconnect(ctx context.Context, c Caller, id string) (Receipt, 
 		return Receipt{}, fail(NotFound, "there is no such connection")
 	case refresh.DisconnectUnknown:
 		return Receipt{}, internal(rep.Err)
+	case refresh.DisconnectOvertaken:
+		return Receipt{ID: id, DisconnectedAt: b.now(), Revoked: "none", Proof: "none"}, nil
 	}
 	r := Receipt{
 		ID: id, DisconnectedAt: rep.Record.DisconnectedAt, Revoked: rep.Record.Revocation, Proof: rep.Record.Proof, InFlight: rep.Record.InFlight,

@@ -362,9 +362,16 @@ func (w ConsentAccess) Update() item.Update {
 // Tombstone is the first step of a disconnect. From here on nothing is handed out
 // or stored, and the fences refuse every earlier consent. The tokens stay sealed
 // until they are revoked at the provider; Todo brings the tick here after a crash.
+//
+// It asks that nothing was disconnected since the item was read: a repeat on the wire
+// that comes after the connection was connected anew must not end that consent.
 type Tombstone struct {
-	ID      string
-	Reason  Reason
+	ID     string
+	Reason Reason
+
+	// DisconnectGen is the item's as it was read.
+	DisconnectGen int64
+
 	Todo    string
 	Quiet   bool // demands that no refresh is under way, so that InFlight may be said to be false
 	Now     int64
@@ -374,7 +381,7 @@ type Tombstone struct {
 // Update implements Write.
 func (w Tombstone) Update() item.Update {
 	u := tombstone(w.ID, w.Reason, w.Now)
-	u.If = append(u.If, item.Ne("status", string(Held)))
+	u.If = append(u.If, item.Ne("status", string(Held)), item.Eq("disconnect_gen", w.DisconnectGen))
 	u.Set = append(u.Set, item.Put("todo", w.Todo), item.Put("revocation", "pending"))
 	if w.Quiet {
 		u.If = append(u.If, item.Lacks("attempt"), item.Lacks("doubt_at"))

@@ -160,7 +160,10 @@ var cases = []struct {
 		"tombstone",
 		connection.Tombstone{ID: id, Reason: connection.ByRequest, Todo: "todo#1#0", Now: 160},
 		claimed,
-		map[string]func(*connection.Record){"done": pending, "held": func(r *connection.Record) { r.Status = connection.Held }},
+		map[string]func(*connection.Record){
+			"done": pending, "held": func(r *connection.Record) { r.Status = connection.Held },
+			"connected anew since": func(r *connection.Record) { r.DisconnectGen = 2 },
+		},
 		false,
 	},
 	{

@@ -16,10 +16,11 @@ type DisconnectOutcome int
 
 // The outcomes of a disconnect.
 const (
-	DisconnectDone    DisconnectOutcome = iota // tokens erased, the receipt says what was proved
-	DisconnectPending                          // tombstoned; the tick goes on
-	DisconnectAbsent                           // no such connection
-	DisconnectUnknown                          // the store did not answer: ask again
+	DisconnectDone      DisconnectOutcome = iota // tokens erased, the receipt says what was proved
+	DisconnectPending                            // tombstoned; the tick goes on
+	DisconnectAbsent                             // no such connection
+	DisconnectUnknown                            // the store did not answer: ask again
+	DisconnectOvertaken                          // disconnected, and connected anew since; the new consent stands
 )
 
 type disconnectStep int
@@ -79,6 +80,7 @@ const (
 type DisconnectEffect struct {
 	Kind    DisconnectKind
 	Quiet   bool
+	Fence   int64 // of DisconnectTombstone: the item's DisconnectGen
 	Gen     int64
 	Revoked string
 	Proof   string
@@ -154,8 +156,11 @@ func (s DisconnectState) found(r DisconnectResult) (DisconnectState, DisconnectE
 	if first {
 		s.Profile = r.Profile
 	}
+	overtaken := !first && r.Core.DisconnectGen != s.Core.DisconnectGen
 	s.Core = r.Core
 	switch c := r.Core; {
+	case overtaken && c.Status != connection.Disconnected:
+		return s.done(DisconnectOvertaken)
 	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "" && c.Todo == "":
 		return s.done(DisconnectDone)
 	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "":
@@ -166,7 +171,7 @@ func (s DisconnectState) found(r DisconnectResult) (DisconnectState, DisconnectE
 		return s.do(disconnectHeld, DisconnectEffect{Kind: DisconnectTombstoneHeld})
 	}
 	quiet := s.Core.Attempt.ID == "" && s.Core.DoubtAt == 0
-	return s.do(disconnectTombstone, DisconnectEffect{Kind: DisconnectTombstone, Quiet: quiet})
+	return s.do(disconnectTombstone, DisconnectEffect{Kind: DisconnectTombstone, Quiet: quiet, Fence: s.Core.DisconnectGen})
 }
 
 // revoke begins with the refresh token: at many providers it takes the rest along.

@@ -71,7 +71,8 @@ func (run *disconnecting) perform(ctx context.Context, s DisconnectState, e Disc
 	case DisconnectTombstone:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Tombstone{
 			ID: run.in.ID, Reason: connection.ByRequest, Todo: schedule.TodoPartition(run.in.ID, now+60), Quiet: e.Quiet, Now: now,
-			Journal: run.rec.Journal.Add(connection.Entry{At: now, Outcome: connection.OutcomeDisconnected, Gen: run.rec.Gen}),
+			DisconnectGen: e.Fence,
+			Journal:       run.rec.Journal.Add(connection.Entry{At: now, Outcome: connection.OutcomeDisconnected, Gen: run.rec.Gen}),
 		}))
 	case DisconnectTombstoneHeld:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.TombstoneHeld{ID: run.in.ID, Now: now}))

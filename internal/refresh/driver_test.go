@@ -594,7 +594,9 @@ func TestRefusedSave(t *testing.T) {
 }
 
 func (w *world) tombstone(id string, reason connection.Reason) {
-	var write connection.Write = connection.Tombstone{ID: id, Reason: reason, Todo: "todo#1#0", Now: w.unix()}
+	var write connection.Write = connection.Tombstone{
+		ID: id, Reason: reason, DisconnectGen: w.record(id).DisconnectGen, Todo: "todo#1#0", Now: w.unix(),
+	}
 	if reason == connection.Superseded {
 		write = connection.Supersede{ID: id, ConsentedAt: w.unix() + 1, Now: w.unix()}
 	}

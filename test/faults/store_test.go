@@ -76,6 +76,10 @@ func TestFault_F14_a_save_is_sent_again_after_a_later_refresh(t *testing.T) {
 	})
 }
 
+var _ = mutant("F15", "internal/connection/writes.go", `item.Ne("status", string(Held)), item.Eq("disconnect_gen", w.DisconnectGen))`, `item.Ne("status", string(Held)))`)
+
+var _ = mutant("F15", "internal/refresh/disconnect.go", `case overtaken && c.Status != connection.Disconnected:`, `case overtaken && c.Status == connection.Held:`)
+
 var _ = mutant("F15", "internal/connection/writes.go", `item.Put("tok_gen", w.Gen+1), item.Put("consent_seq", w.Seq),`, `item.Put("tok_gen", w.Gen+1),`)
 
 func TestFault_F15_a_reconnect_is_sent_again_after_a_refresh(t *testing.T) {
@@ -115,6 +119,19 @@ func TestFault_F15_a_reconnect_is_sent_again_after_a_refresh(t *testing.T) {
 				t.Errorf("receipt %+v", rec)
 			}
 			w.check()
+		})
+	})
+	t.Run("a disconnect, after a reconnect", func(t *testing.T) {
+		onStores(t, "immediate", func(t *testing.T, w *world) {
+			id := w.connect("alice")
+			p := w.start()
+			p.store(onTombstone, 1, repeatAfter(func() { w.reconnect(w.home, "alice", id) }))
+			rec, err := p.Disconnect(context.Background(), caller(), id)
+			w.must(err)
+			if rec.Revoked != "none" || w.sent("revoke") != 0 || w.record(id).Status != connection.Active {
+				t.Errorf("receipt %+v, %d revocations, %s", rec, w.sent("revoke"), w.record(id).Status)
+			}
+			w.settle(id)
 		})
 	})
 }

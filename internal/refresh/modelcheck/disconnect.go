@@ -59,7 +59,7 @@ func (m *model) beginDisconnect(w *world, what string) {
 		s, e := m.disconnect.next(refresh.BeginDisconnect(refresh.DisconnectInput{ID: connectionID, Until: early + 20_000}), refresh.DisconnectResult{Now: early})
 		m.disconnectStart = m.disconnect.intern(node[refresh.DisconnectState, refresh.DisconnectEffect]{State: s, Effect: e})
 	}
-	w.disconnect = process{phase: running, tries: w.disconnect.tries + 1, node: m.disconnectStart}
+	w.disconnect = process{phase: running, tries: w.disconnect.tries + 1, node: m.disconnectStart, ended: w.disconnect.ended}
 	c := m.performDisconnect(w) // the read
 	w.disconnect.node = m.disconnect.step(w.disconnect.node, c)
 	if m.Coarse && m.items.all[w.item[0]].Status != connection.Disconnected {
@@ -74,7 +74,7 @@ func (m *model) beginDisconnect(w *world, what string) {
 func (m *model) advanceDisconnect(w *world, what string) {
 	n := m.disconnect.at(w.disconnect.node)
 	if n.Effect.Kind == refresh.DisconnectEnd {
-		w.disconnect = process{phase: over, tries: w.disconnect.tries}
+		w.disconnect = process{phase: over, tries: w.disconnect.tries, ended: w.disconnect.ended}
 		m.emit(w, label{who: disconnects, what: what, then: disconnectTexts[n.Effect.Outcome]})
 		return
 	}
@@ -83,7 +83,7 @@ func (m *model) advanceDisconnect(w *world, what string) {
 
 var disconnectTexts = [...]string{
 	refresh.DisconnectDone: "is done", refresh.DisconnectPending: "is pending", refresh.DisconnectAbsent: "finds nothing",
-	refresh.DisconnectUnknown: "does not know",
+	refresh.DisconnectUnknown: "does not know", refresh.DisconnectOvertaken: "finds the connection connected anew",
 }
 
 func (m *model) disconnectEffect(w *world) {
@@ -148,7 +148,7 @@ func (m *model) disconnectEffect(w *world) {
 }
 
 func (m *model) killDisconnect(w *world, what string) {
-	w.disconnect = process{phase: over, tries: w.disconnect.tries}
+	w.disconnect = process{phase: over, tries: w.disconnect.tries, ended: w.disconnect.ended}
 	m.emit(w, label{who: disconnects, what: what})
 }
 
@@ -188,6 +188,12 @@ func (m *model) performDisconnect(w *world) cause {
 	res := m.disconnect.write(id, old, func() written { return m.apply(connectionID, old, m.disconnectWrite(id)) })
 	w.item[0] = res.item
 	if res.applied {
+		if kind := n.Effect.Kind; kind == refresh.DisconnectTombstone {
+			if w.disconnect.ended {
+				m.violate("S5: a repeat of the tombstone ends a later consent")
+			}
+			w.disconnect.ended = true
+		}
 		m.checkDisconnect(w, old)
 	}
 	return cause{kind: causeWrite, applied: res.applied, item: res.item}
@@ -220,7 +226,7 @@ func (m *model) disconnectWrite(id uint32) connection.Write {
 	s, e := m.disconnect.at(id).State, m.disconnect.at(id).Effect
 	switch e.Kind {
 	case refresh.DisconnectTombstone:
-		return connection.Tombstone{ID: connectionID, Reason: connection.ByRequest, Todo: todo, Quiet: e.Quiet, Now: early / 1000}
+		return connection.Tombstone{ID: connectionID, Reason: connection.ByRequest, Todo: todo, Quiet: e.Quiet, DisconnectGen: e.Fence, Now: early / 1000}
 	case refresh.DisconnectTombstoneHeld:
 		return connection.TombstoneHeld{ID: connectionID, Now: early / 1000}
 	case refresh.DisconnectKeep:

@@ -284,6 +284,13 @@ func otherMistakes() []Mistake {
 			}),
 		},
 		{
+			Name: "M_TOMBDUP", Text: "a tombstone that is written unfenced",
+			Scenario: Scenario{Mode: Immediate, Disconnect: true, Faults: 1, Consents: []Consent{{}}},
+			edit: onWrite(func(_ connection.Tombstone, _ item.Item, u item.Update) item.Update {
+				return without(u, "disconnect_gen")
+			}),
+		},
+		{
 			Name: "M_NOPROOF", Text: "a revocation is believed without proof",
 			Scenario: Scenario{Mode: Immediate, Disconnect: true, RevokesNothing: true},
 			profile:  func(p *provider.Profile) { p.ProofSafe = false },

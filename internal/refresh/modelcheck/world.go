@@ -90,7 +90,7 @@ type process struct {
 	phase phase
 	held  token
 	tries uint8 // of a disconnect
-	_     [1]uint8
+	ended bool  // of a disconnect: its tombstone was written
 }
 
 type phase uint8
