@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/evergrant/evergrant/internal/item"
 )
 
 const (
@@ -19,13 +22,13 @@ func (n *node) run(ctx context.Context) {
 	var group sync.WaitGroup
 	// Rescued answers first: until they are stored, the tokens that they replace
 	// look like the ones to send.
-	n.replay(ctx)
+	n.replay(ctx, false)
 	if err := n.broker.Start(ctx); err != nil {
 		n.Log.Error("timers", "error", err.Error())
 	}
 	group.Go(func() { n.timers(ctx, &group) })
 	group.Go(func() { n.ticks(ctx) })
-	group.Go(func() { each(ctx, replayEvery, func() { n.replay(ctx) }) })
+	group.Go(func() { each(ctx, replayEvery, func() { n.replay(ctx, false) }) })
 	group.Go(func() { each(ctx, sweepEvery, func() { n.sweep(ctx) }) })
 	group.Wait()
 }
@@ -72,9 +75,20 @@ func (n *node) ticks(ctx context.Context) {
 	each(ctx, dueEvery, tick)
 }
 
-func (n *node) replay(ctx context.Context) {
+// replay replays the rescue log. A record that is too large for the store is set aside
+// after one try: it stays in the log, and is tried again where an operator asks for it,
+// or by a new start.
+func (n *node) replay(ctx context.Context, again bool) {
 	err := n.rescue.Replay(ctx, func(ctx context.Context, id string, payload []byte) (bool, error) {
+		if n.aside[id] && !again {
+			return false, nil
+		}
+		delete(n.aside, id)
 		done, err := n.broker.ReplayRescue(ctx, id, payload)
+		if errors.Is(err, item.ErrTooLarge) {
+			n.aside[id] = true
+			return false, nil // the broker has told
+		}
 		if err != nil {
 			n.Log.Warn("rescue", "connection", id, "error", err.Error())
 		} else if done {

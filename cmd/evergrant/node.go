@@ -57,6 +57,7 @@ type node struct {
 	nodeConfig
 	db      *boltstore.DB
 	rescue  *rescue.Log
+	aside   map[string]bool // connections whose rescued tokens are too large for the store; only touched within rescue.Replay
 	secrets *config.Secrets
 	broker  *broker.Broker
 	face    httpapi.Config // of handler
@@ -77,7 +78,7 @@ func openNode(c nodeConfig) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{nodeConfig: c, secrets: config.NewSecrets(c.Secrets, c.Now)}
+	n := &node{nodeConfig: c, aside: map[string]bool{}, secrets: config.NewSecrets(c.Secrets, c.Now)}
 	// The store comes before the rescue log: its lock keeps a second process out.
 	if n.db, err = boltstore.Open(filepath.Join(c.Data, storeFile), boltstore.Options{}); err != nil {
 		return nil, fmt.Errorf("store: %w", err)

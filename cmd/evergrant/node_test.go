@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +17,8 @@ import (
 
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -155,6 +160,40 @@ func TestTermSavesWhatTheProviderAnswers(t *testing.T) {
 	}
 }
 
+// TestOversizedRescueIsSetAside: it is tried once, told once, and again where somebody
+// asks for it.
+func TestOversizedRescueIsSetAside(t *testing.T) {
+	st := openStage(t)
+	const id = "conn_AAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	store := st.node.db.Connections()
+	if _, err := store.Update(t.Context(), id, connection.Create{Record: connection.Record{Core: connection.Core{
+		ID: id, Integration: "redbooth", Owner: "ada", Status: connection.Active, Gen: 1, TokGen: 1, Refresh: "old",
+	}}}.Update()); err != nil {
+		t.Fatal(err)
+	}
+	record, err := json.Marshal(map[string]any{"Kind": "save", "ID": id, "Gen": 1, "SaveID": "s", "Refresh": make([]byte, item.MaxSize)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.node.rescue.Put(t.Context(), id, record); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	st.node.broker.Log = slog.New(slog.NewJSONHandler(&log, nil))
+	for range 3 {
+		st.node.replay(t.Context(), false)
+	}
+	if n := strings.Count(log.String(), "set aside"); n != 1 || !st.node.rescue.Holds(id) {
+		t.Errorf("told %d times, still held: %v\n%s", n, st.node.rescue.Holds(id), &log)
+	}
+	if _, err := st.node.replayNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), "set aside"); n != 2 {
+		t.Errorf("told %d times after it was asked for\n%s", n, &log)
+	}
+}
+
 // TestRescuedAnswersAreReplayed with a record that holds no token to revoke.
 func TestRescuedAnswersAreReplayed(t *testing.T) {
 	st := openStage(t)
@@ -165,7 +204,7 @@ func TestRescuedAnswersAreReplayed(t *testing.T) {
 	if !st.node.rescue.Holds(id) {
 		t.Fatal("the record is not held")
 	}
-	st.node.replay(t.Context())
+	st.node.replay(t.Context(), false)
 	if st.node.rescue.Holds(id) {
 		t.Error("the record was not replayed")
 	}

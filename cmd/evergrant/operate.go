@@ -10,7 +10,7 @@ import (
 
 // replayNow replays what was rescued, without waiting for the minute.
 func (n *node) replayNow(ctx context.Context) (any, error) {
-	n.replay(ctx)
+	n.replay(ctx, true)
 	return struct {
 		Pending int `json:"pending"` // records that could not be replayed yet; the log says why
 	}{n.rescue.Pending()}, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/schedule"
@@ -99,6 +100,9 @@ func (b *Broker) done(r refresh.Report) {
 	switch {
 	case r.Outcome == refresh.Refused:
 		b.forgetSecret(r.Record.Integration, r.Record.ClientID)
+	case errors.Is(r.Err, item.ErrTooLarge):
+		b.Log.Error("a connection is set aside: its item is too large", "connection", r.Record.ID, "integration", r.Record.Integration,
+			"outcome", r.Outcome.String(), "error", r.Err.Error())
 	case r.Err != nil:
 		b.Log.Warn("refresh", "connection", r.Record.ID, "integration", r.Record.Integration, "outcome", r.Outcome.String(), "error", r.Err.Error())
 	}

@@ -318,6 +318,9 @@ func (t *ticking) refreshNow(j job) {
 		b.Log.Error("a connection is set aside: what is stored cannot be read", "connection", j.id, "error", rep.Err.Error())
 		t.count("set_aside")
 		return // without a timer either: it would be read in vain every second
+	case errors.Is(rep.Err, item.ErrTooLarge):
+		t.count("set_aside")
+		return // likewise; the log has told
 	case j.why == refresh.Timer:
 		t.timeAgain(j, rep)
 	case rep.Outcome == refresh.Saved:

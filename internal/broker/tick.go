@@ -129,7 +129,12 @@ func (b *Broker) RefreshAll(ctx context.Context, ids []string, minute int64) err
 // when they came. It reports whether the record is done with; after an error it must
 // be kept and tried again.
 func (b *Broker) ReplayRescue(ctx context.Context, id string, payload []byte) (bool, error) {
-	return b.driver.Replay(ctx, id, payload)
+	done, err := b.driver.Replay(ctx, id, payload)
+	if errors.Is(err, item.ErrTooLarge) {
+		b.Log.Error("a rescued token is set aside: what is stored for its connection is too large; make it smaller, then replay the rescue",
+			"connection", id, "error", err.Error())
+	}
+	return done, err
 }
 
 // queries is how many partitions are asked for at once. Nearly all are empty, and a full

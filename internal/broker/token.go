@@ -3,11 +3,13 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
@@ -136,6 +138,9 @@ func (b *Broker) refreshError(rec connection.Record, rep refresh.Report) *Error 
 		return needsReauth(rec, string(connection.Expired))
 	case refresh.Absent:
 		return fail(NotFound, "there is no such connection")
+	}
+	if errors.Is(rep.Err, item.ErrTooLarge) {
+		return &Error{Code: Internal, Detail: "what is stored for this connection is too large to be refreshed; tell the operator the request id", Err: rep.Err}
 	}
 	after := int64(15)
 	if wait := rec.RetryAt - b.now(); wait > 0 {

@@ -320,6 +320,9 @@ func (run *refreshing) horizon() int64 {
 // prepare has at hand whatever may fail between the answer and its save: the data
 // key that will seal it, the client secret, the refresh token itself.
 func (run *refreshing) prepare(ctx context.Context) error {
+	if err := leavesRoom(run.rec); err != nil {
+		return err
+	}
 	if run.Admit != nil {
 		leave, err := run.Admit(ctx, run.rec.Integration, run.in.Why)
 		if err != nil {
@@ -347,6 +350,21 @@ func (run *refreshing) prepare(ctx context.Context) error {
 	run.token, err = run.Keys.Open(ctx, secret.PurposeToken, RefreshPlace(run.rec.ID, run.rec.TokGen), []byte(run.rec.Refresh))
 	if err != nil {
 		return fmt.Errorf("refresh token of %s: %w", run.rec.ID, err)
+	}
+	return nil
+}
+
+// answerRoom is what an answer may add to an item, in bytes: two tokens of 64 KiB, a
+// scope of 16 KiB, the journal, and what sealing and a write that comes between add.
+const answerRoom = 160 << 10
+
+// leavesRoom reports a connection whose item could not hold a refreshed token: nothing
+// is sent for it, so that no token comes that cannot be stored.
+func leavesRoom(r connection.Record) error {
+	r.Access, r.Refresh, r.GrantedScope, r.Journal = "", "", "", ""
+	i := r.Item()
+	if size := i.Size(); size+answerRoom > item.MaxSize {
+		return fmt.Errorf("connection %s: %d bytes of tags and fields leave no room for a refreshed token: %w", r.ID, size, item.ErrTooLarge)
 	}
 	return nil
 }
@@ -384,7 +402,9 @@ func (run *refreshing) write(ctx context.Context, w connection.Write) Result {
 	defer cancel()
 	res, err := run.Store.Write(ctx, run.in.ID, w)
 	if err != nil {
-		return run.failed(err)
+		r := run.failed(err)
+		r.TooLarge = errors.Is(err, item.ErrTooLarge)
+		return r
 	}
 	if res.Found {
 		run.rec = res.Record

@@ -82,6 +82,7 @@ const (
 	HeldBack                     // refused in doubt; held until the horizon
 	ImportRefused                // an import's token is refused; erased
 	Absent                       // no such connection
+	TooLarge                     // refreshed, and the item would be larger than a store takes
 )
 
 // Step is where a refresh stands: what its last effect was.
@@ -122,6 +123,7 @@ type State struct {
 	Until   int64
 	Tries   int
 	Rescued bool // the rescue was tried: saves go on to the end of the invocation
+	Large   bool // the save was refused as too large
 	Doubt   bool // this attempt's own sends put the generation in doubt
 	Outcome Outcome
 }
@@ -174,6 +176,9 @@ type Result struct {
 	// Failed: the store, the queue or a key service did not answer, or answered in
 	// a way that leaves open what it did.
 	Failed bool
+	// TooLarge: a write failed for good, since the item would be larger than a store
+	// takes. Nothing was written.
+	TooLarge bool
 	// Applied, Found and Core belong to writes and reads.
 	Applied bool
 	Found   bool
@@ -575,6 +580,8 @@ func (s State) backoff(now int64) int64 {
 // reads the item as found before calling it anything.
 func (s State) saved(r Result) (State, Effect) {
 	switch {
+	case r.TooLarge:
+		return s.tooLarge(r)
 	case r.Failed:
 		return s.saveFailed(r)
 	case r.Applied:
@@ -622,6 +629,17 @@ func JudgeRefusedSave(g int64, saveID string, found bool, c connection.Core, per
 	return Overtaken
 }
 
+// tooLarge ends a save that no repeat can bring into the store; the stored tokens stay.
+// What may have replaced them is rescued, and waits there for an operator. Where the
+// refresh token never changes there is nothing to keep.
+func (s State) tooLarge(r Result) (State, Effect) {
+	if !s.claims() {
+		return s.done(TooLarge)
+	}
+	s.Large, s.Rescued, s.Until = true, true, r.Now+RescueTime
+	return s.to(stepRescue), Effect{Kind: EffectRescue}
+}
+
 func (s State) saveFailed(r Result) (State, Effect) {
 	s.Tries++
 	switch {
@@ -638,6 +656,8 @@ func (s State) saveFailed(r Result) (State, Effect) {
 
 func (s State) rescued(r Result) (State, Effect) {
 	switch {
+	case !r.Failed && s.Large:
+		return s.done(TooLarge)
 	case !r.Failed:
 		return s.done(Rescued)
 	case r.Left > Slack:

@@ -5,7 +5,7 @@ var outcomeNames = [...]string{
 	Suspended: "suspended", NotReady: "not_ready", StoreFailed: "store_failed", Parked: "waiting", Saved: "saved",
 	Overtaken: "overtaken", Rescued: "rescued", Dropped: "dropped", LostTokens: "lost_tokens", NotActed: "not_acted",
 	Doubted: "answer_lost", Refused: "config_error", Verdict: "needs_reauth", HeldBack: "refusal_held",
-	ImportRefused: "token_refused", Absent: "absent",
+	ImportRefused: "token_refused", Absent: "absent", TooLarge: "too_large",
 }
 
 // String is the outcome's name in logs and metrics.

@@ -336,6 +336,8 @@ func answers(change func(map[string]any)) fault[*http.Response] {
 var (
 	_ = mutant("F20", "internal/provider/classify.go", `const maxToken = 1 << 16`, `const maxToken = 1 << 20`)
 	_ = mutant("F20", "internal/provider/classify.go", `const maxScope = 1 << 14`, `const maxScope = 1 << 20`)
+	_ = mutant("F20", "internal/refresh/driver.go", `size+answerRoom > item.MaxSize`, `size > item.MaxSize`)
+	_ = mutant("F20", "internal/refresh/machine.go", `		return s.tooLarge(r)`, `		return s.saveFailed(r)`)
 )
 
 func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
@@ -369,6 +371,52 @@ func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
 			w.settle(id)
 		})
 	})
+	t.Run("what stands beside it leaves no room", func(t *testing.T) {
+		onStores(t, "immediate", func(t *testing.T, w *world) {
+			id := w.connect("alice")
+			access, rt := w.tokens(id)
+			fill := func(n int) {
+				_, err := w.base.Connections.Update(t.Context(), id, item.Update{Set: []item.Assign{item.Put("fields", item.Map{"blob": huge[:n]})}})
+				w.must(err)
+			}
+			fill(200 << 10)
+			p := w.start()
+			w.wantCode(p.refresh(id), "internal")
+			w.advance(55 * time.Minute)
+			if rep := p.tick(); rep.Owed != 0 || !rep.Whole {
+				t.Errorf("%+v", rep)
+			}
+			w.wantSent(0)
+			if at, kept := w.tokens(id); at != access || kept != rt || !strings.Contains(w.log.String(), "no room for a refreshed token") {
+				t.Fatalf("touched, or the operator is not told\n%s", w.log)
+			}
+			fill(1)
+			w.must(p.refresh(id))
+			w.settle(id)
+		})
+	})
+	for profile, records := range map[string]int{"immediate": 1, "none": 0} {
+		t.Run("nobody knew before, "+profile, func(t *testing.T) {
+			onStores(t, profile, func(t *testing.T, w *world) {
+				id := w.connect("alice")
+				access, rt := w.tokens(id)
+				p := w.start()
+				p.store(onSave, -1, func(func() (item.Result, error)) (item.Result, error) { return item.Result{}, item.ErrTooLarge })
+				began := w.unix()
+				w.wantCode(p.refresh(id), "internal")
+				p.replay()
+				if at, kept := w.tokens(id); at != access || kept != rt || w.inRescue() != records || w.unix() != began {
+					t.Fatalf("%d records after %d s; the stored tokens stay: %v", w.inRescue(), w.unix()-began, kept == rt)
+				}
+				if !strings.Contains(w.log.String(), `"level":"ERROR"`) {
+					t.Errorf("the operator is not told\n%s", w.log)
+				}
+				w.wantSent(1)
+				p.heal() // the operator has made it smaller
+				w.settle(id)
+			})
+		})
+	}
 	t.Run("its scope", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
 			id := w.connect("alice")
