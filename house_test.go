@@ -27,12 +27,12 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,httpapi,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
-internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,sqsqueue} aws/aws-sdk-go-v2
-internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
-internal/app/refresh             internal/{app,awssecrets,broker,sqsqueue} aws/aws-sdk-go-v2
+internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,idtoken,sqsqueue} aws/aws-sdk-go-v2
+internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
+internal/app/refresh             internal/{app,awssecrets,broker,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
 internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
@@ -46,6 +46,8 @@ internal/boltstore               internal/{connection,item,secret} go.etcd.io/bb
 internal/kmskey                  internal/secret aws/aws-sdk-go-v2
 internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
 internal/sqsqueue                aws/aws-sdk-go-v2
+
+internal/idtoken                 internal/provider coreos/go-oidc  # apart, so that authorize does not carry it
 
 internal/keyfile                 internal/secret
 internal/rescue                  internal/secret
@@ -96,6 +98,7 @@ internal/httpapi/page.go           # the confirm token, shown where no return ad
 internal/httpapi/token.go          # the access token that is handed out
 internal/keyfile/keyfile.go        # the wrapping key
 internal/provider/classify.go      # takes the request's secrets out of what a provider says
+internal/idtoken/idtoken.go        # the ID token, to verify it
 internal/provider/client.go        # the token request
 internal/provider/clientauth.go    # the client's credentials
 internal/provider/identity.go      # the bearer token of the identity request

@@ -18,6 +18,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/keyfile"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
@@ -88,10 +89,11 @@ func openNode(c nodeConfig) (*node, error) {
 			err, rescueSize>>20, c.Data), n.db.Close())
 	}
 	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
+	client := newProviderClient(c.Settings, c.Now)
 	n.broker = broker.New(broker.Config{
 		Settings: c.Settings, Secrets: n.secrets, Store: store, Rescue: n.rescue, Now: c.Now, Log: c.Log, Pause: c.Pause,
 		Keys:     secret.NewKeyring(c.Settings.Deployment, wrapper, store),
-		Provider: newProviderClient(c.Settings, c.Now),
+		Provider: client, IDTokens: idtoken.By(client),
 		// A send that was begun last ends within 15 s: so a tick that a provider holds
 		// up ends before the next one is due.
 		TickTime: 42 * time.Second, Spread: 40 * time.Second,

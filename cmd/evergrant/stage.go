@@ -59,9 +59,10 @@ const demoReturn = "http://127.0.0.1:9/app/return"
 // newStage opens a broker over an empty data folder.
 func newStage(ctx context.Context) (st *stage, err error) {
 	st = &stage{ctx: ctx, clock: &clock{at: time.Now().Truncate(time.Minute)}, serve: servers{ctx: ctx}}
+	half := st
 	defer func() {
 		if err != nil {
-			st.close()
+			half.close()
 		}
 	}()
 	if st.data, err = os.MkdirTemp("", "evergrant-demo-"); err != nil {

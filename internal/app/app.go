@@ -49,6 +49,8 @@ type Parts struct {
 	Wrapper  secret.KeyWrapper
 	Log      *slog.Logger
 	Now      func() time.Time
+	// IDTokens makes the verifier of ID tokens; set by the rooms that exchange codes.
+	IDTokens func(*provider.Client) provider.VerifyIDToken
 
 	http *http.Client
 }
@@ -177,11 +179,15 @@ func (p Parts) Scheduler(resolve config.Resolver, rescue refresh.Rescuer, chunks
 }
 
 func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Config {
-	return broker.Config{
+	c := broker.Config{
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
 		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch,
 	}
+	if p.IDTokens != nil {
+		c.IDTokens = p.IDTokens(c.Provider)
+	}
+	return c
 }
 
 // provider admits addresses of the own network only where the operator configured

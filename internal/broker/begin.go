@@ -116,10 +116,14 @@ func (b *Broker) checkURL(ctx context.Context, i *config.Integration, origin str
 		return &Error{Code: ProviderUnavailable, Detail: "the provider's endpoints cannot be read now; try again soon", RetryAfter: 30, Err: err}
 	}
 	const placeholder = "0123456789012345678901234567890123456789012"
-	u, err := e.AuthorizeURL(provider.AuthorizeRequest{
+	ask := provider.AuthorizeRequest{
 		ClientID: i.Current().ClientID, RedirectURI: i.RedirectURI(origin), State: placeholder, CodeChallenge: placeholder,
 		Scopes: strings.Fields(sess.Scopes), LoginHint: sess.LoginHint,
-	})
+	}
+	if provider.AsksIDToken(ask.Scopes) {
+		ask.Nonce = placeholder
+	}
+	u, err := e.AuthorizeURL(ask)
 	switch {
 	case err != nil:
 		return &Error{Code: InvalidRequest, Detail: "no authorization URL can be built: " + err.Error(), Err: err}
@@ -260,6 +264,10 @@ func (b *Broker) sendToProvider(ctx context.Context, i *config.Integration, e pr
 	}
 	ask := provider.AuthorizeRequest{
 		ClientID: client.ClientID, RedirectURI: st.RedirectURI, State: state.Reveal(), Scopes: strings.Fields(sess.Scopes), LoginHint: sess.LoginHint,
+	}
+	if provider.AsksIDToken(ask.Scopes) {
+		ask.Nonce = randomText().Reveal()
+		st.Nonce = provider.NonceHash(ask.Nonce)
 	}
 	if e.SendsPKCE() {
 		verifier := provider.NewVerifier()

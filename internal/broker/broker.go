@@ -30,6 +30,8 @@ type Config struct {
 	Keys     *secret.Keyring
 	Provider *provider.Client
 	Rescue   refresh.Rescuer
+	// IDTokens verifies ID tokens; nil where no code is exchanged: none is used then.
+	IDTokens provider.VerifyIDToken
 	Now      func() time.Time
 	Log      *slog.Logger
 	// Timers: this process lives long enough to keep exact timers for tokens that
@@ -82,7 +84,7 @@ func New(c Config) *Broker {
 	}
 	b.driver = &refresh.Driver{
 		Store: c.Store, Keys: c.Keys, Provider: c.Provider, Circuits: b.circuits, Rescue: c.Rescue, Now: c.Now,
-		Links: b.link, Epoch: c.Epoch, Horizon: c.Horizon, Pause: c.Pause, Done: b.done,
+		IDTokens: c.IDTokens, Links: b.link, Epoch: c.Epoch, Horizon: c.Horizon, Pause: c.Pause, Done: b.done,
 		Admit: b.admit,
 	}
 	if c.Gateway {

@@ -218,7 +218,7 @@ func (back *returning) park(ctx context.Context, e provider.Entry, code secret.T
 	}
 	c := connection.Code{
 		Hash: connection.Hash(confirm.Reveal()), Session: back.sess.Hash, Client: back.st.Client, ClientID: back.st.ClientID,
-		Verifier: back.st.Verifier, State: back.st.Hash, RedirectURI: back.st.RedirectURI, Fields: fields, CreatedAt: now, ExpiresAt: now + life,
+		Verifier: back.st.Verifier, State: back.st.Hash, Nonce: back.st.Nonce, RedirectURI: back.st.RedirectURI, Fields: fields, CreatedAt: now, ExpiresAt: now + life,
 	}
 	sealed, err := b.Keys.Seal(secret.PurposeFlow, flowPlace(c.Hash, "code"), code)
 	if err != nil {
@@ -248,7 +248,7 @@ func (back *returning) park(ctx context.Context, e provider.Entry, code secret.T
 // exchange is cookie mode: the callback takes the code at once.
 func (back *returning) exchange(ctx context.Context, code secret.Text, fields map[string]string) (Browser, error) {
 	b := back.b
-	opened := refresh.Code{Code: code, RedirectURI: back.st.RedirectURI, Fields: fields}
+	opened := refresh.Code{Code: code, RedirectURI: back.st.RedirectURI, Nonce: back.st.Nonce, Fields: fields}
 	rep, refused := b.connect(ctx, back.sess, back.take(""), back.st.Hash, back.st.Verifier, opened, false)
 	if refused != nil {
 		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, refusedPage(back.i, refused.Code, "", back.st.RedirectURI)), nil
@@ -300,7 +300,7 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 		}
 		return View{}, fail(Forbidden, "this connect session belongs to another owner; its confirm token is spent, and the link can be opened again")
 	}
-	opened := refresh.Code{RedirectURI: code.RedirectURI, Fields: code.Fields}
+	opened := refresh.Code{RedirectURI: code.RedirectURI, Nonce: code.Nonce, Fields: code.Fields}
 	if opened.Code, err = b.openFlow(ctx, flowPlace(code.Hash, "code"), code.Code); err != nil {
 		return View{}, internal(err)
 	}

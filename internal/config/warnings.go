@@ -48,6 +48,10 @@ func (i *Integration) warnings(publicURL string) []string {
 		w = append(w, fmt.Sprintf("refresh: keepalive has nothing to go by: it is not known after how long %s drops an idle refresh token. "+
 			"Set refresh.idle_lifetime_s in an inline provider, or use ahead.", i.Entry.ID))
 	}
+	if id := i.Entry.Identity; id.Endpoint != "" && id.IDField == "" {
+		w = append(w, "identity.id_field is not known, so nobody reads whose account a connection leads to, and a reconnect is not held to it. "+
+			"Where you know the field of the answer at "+id.Endpoint+", name it under provider: {extends: …, identity: {id_field: …}}.")
+	}
 	if strings.HasPrefix(publicURL, "http://") && !loopbackProvider(i.Entry) && slices.Contains(i.Entry.RedirectURIRules, "https_only") {
 		w = append(w, fmt.Sprintf("%s accepts https redirect URIs only, and public_url is http.", i.Entry.ID))
 	}

@@ -33,12 +33,13 @@ const (
 	OutcomeCreated
 	OutcomeExpired // the refresh token's own life ended
 	OutcomeRevived // an operator took a verdict back
+	OutcomeIDTokenRefused
 )
 
 var outcomeNames = [...]string{
 	"unknown", "saved", "not_acted", "answer_lost", "malformed_answer", "waiting", "refusal_held", "config_error",
 	"revoked", "lost_response", "consented", "disconnected", "rescued", "created",
-	"expired", "revived",
+	"expired", "revived", "id_token_refused",
 }
 
 // String is the outcome as the API shows it.

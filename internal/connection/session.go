@@ -330,6 +330,7 @@ type State struct {
 	Cookie      string     // Hash of the browser-binding cookie
 	Verifier    item.Bytes // sealed PKCE verifier, "" without PKCE
 	SessionID   item.Bytes // the session's id, sealed: it goes back to the application
+	Nonce       string     // hash of the nonce of an ID token, "" where none was asked for
 	RedirectURI string
 	CreatedAt   int64
 	ExpiresAt   int64
@@ -345,6 +346,9 @@ func (s Store) PutState(ctx context.Context, st State) error {
 	}}
 	if st.Verifier != "" {
 		u.Set = append(u.Set, item.Put("verifier", st.Verifier))
+	}
+	if st.Nonce != "" {
+		u.Set = append(u.Set, item.Put("nonce", st.Nonce))
 	}
 	_, err := s.Authorizations.Update(ctx, st.Hash, u)
 	return err
@@ -365,7 +369,7 @@ func (s Store) TakeState(ctx context.Context, hash string, now int64) (State, er
 	return State{
 		Hash: hash, Session: i.String("session"), Integration: i.String("integration"), Client: i.String("client"),
 		ClientID: i.String("client_id"), Cookie: i.String("cookie"), Verifier: i.Bytes("verifier"), SessionID: i.Bytes("session_id"),
-		RedirectURI: i.String("redirect_uri"), CreatedAt: i.Int("created_at"), ExpiresAt: i.Int("expires_at"),
+		Nonce: i.String("nonce"), RedirectURI: i.String("redirect_uri"), CreatedAt: i.Int("created_at"), ExpiresAt: i.Int("expires_at"),
 	}, nil
 }
 
@@ -378,6 +382,7 @@ type Code struct {
 	Code        item.Bytes // sealed
 	Verifier    item.Bytes // sealed, as it stood in the state (bound to that state's key)
 	State       string     // key of that state
+	Nonce       string     // as it stood there
 	RedirectURI string
 	Fields      map[string]string // what the callback told besides (realm, …)
 	CreatedAt   int64
@@ -393,6 +398,9 @@ func (s Store) PutCode(ctx context.Context, c Code) error {
 	}}
 	if c.Verifier != "" {
 		u.Set = append(u.Set, item.Put("verifier", c.Verifier))
+	}
+	if c.Nonce != "" {
+		u.Set = append(u.Set, item.Put("nonce", c.Nonce))
 	}
 	if m := item.StringMap(c.Fields); m != nil {
 		u.Set = append(u.Set, item.Put("fields", m))
@@ -415,7 +423,7 @@ func (s Store) SpendCode(ctx context.Context, hash, session string, now int64) (
 	i := res.Item
 	return Code{
 		Hash: hash, Session: session, Client: i.String("client"), ClientID: i.String("client_id"), Code: i.Bytes("code"),
-		Verifier: i.Bytes("verifier"), State: i.String("state"), RedirectURI: i.String("redirect_uri"),
+		Verifier: i.Bytes("verifier"), State: i.String("state"), Nonce: i.String("nonce"), RedirectURI: i.String("redirect_uri"),
 		Fields: i.Map("fields").Strings(), CreatedAt: i.Int("created_at"), ExpiresAt: i.Int("expires_at"),
 	}, nil
 }

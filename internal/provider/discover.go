@@ -66,6 +66,7 @@ func (e Entry) WithMetadata(m Metadata) Entry {
 		&e.TokenEndpoint:         m.TokenEndpoint,
 		&e.RevocationEndpoint:    m.RevocationEndpoint,
 		&e.UserinfoEndpoint:      m.UserinfoEndpoint,
+		&e.JWKSURI:               m.JWKSURI,
 	} {
 		if *field == "" {
 			*field = v

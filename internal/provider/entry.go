@@ -21,6 +21,7 @@ type Entry struct {
 	TokenEndpoint         string `json:"token_endpoint,omitempty"`
 	RevocationEndpoint    string `json:"revocation_endpoint,omitempty"` // RFC 7009
 	UserinfoEndpoint      string `json:"userinfo_endpoint,omitempty"`   // OpenID Connect Core 5.3
+	JWKSURI               string `json:"jwks_uri,omitempty"`            // the keys of ID tokens; they are used where the issuer is known too
 	RefreshEndpoint       string `json:"refresh_endpoint,omitempty"`    // only where refreshing has a URL of its own
 	RevocationCall        string `json:"revocation_call,omitempty"`     // a revocation that is not RFC 7009, in words
 

@@ -55,9 +55,9 @@ func (c *Client) Identity(ctx context.Context, e Entry, a secret.Text, tokenType
 	}
 	name := ""
 	if e.Identity.NameField != "" {
-		name = scrub(scalar(body.top.at(e.Identity.NameField)), maxDetail, []secret.Text{a})
+		name = scalar(body.top.at(e.Identity.NameField))
 	}
-	return Account{ID: id, Name: name}, nil
+	return Account{ID: id, Name: scrub(name, maxDetail, []secret.Text{a})}, nil
 }
 
 func (c *Client) identityRequest(ctx context.Context, e Entry, endpoint string, a secret.Text, tokenType string) (*http.Request, error) {

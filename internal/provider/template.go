@@ -58,6 +58,7 @@ func (e *Entry) endpoints() map[string]*string {
 		"token_endpoint":         &e.TokenEndpoint,
 		"revocation_endpoint":    &e.RevocationEndpoint,
 		"userinfo_endpoint":      &e.UserinfoEndpoint,
+		"jwks_uri":               &e.JWKSURI,
 		"refresh_endpoint":       &e.RefreshEndpoint,
 		"identity.endpoint":      &e.Identity.Endpoint,
 	}

@@ -238,6 +238,9 @@ func (e Entry) checkRefresh(m *mistakes) {
 func (e Entry) checkIdentity(m *mistakes) {
 	id := e.Identity
 	m.oneOf("identity.method", id.Method, "GET", "POST")
+	if id.Endpoint == "" && e.UserinfoEndpoint == "" && e.DiscoveryURL == "" && (id.IDField != "" || id.NameField != "") {
+		m.add("identity.endpoint", "is missing, though a field of its answer is named")
+	}
 	if id.Body != "" && id.Method != "POST" {
 		m.add("identity.body", "goes with the method POST")
 	}

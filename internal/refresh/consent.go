@@ -21,6 +21,7 @@ type ConsentInput struct {
 	ExchangedAt        int64  // s
 	MayList            bool   // this role may look for connections to supersede
 	HasIdentity        bool   // the entry says where the account's id is read
+	HasIDToken         bool   // else an ID token tells it, if one comes
 }
 
 // Account is whose account it is, as the provider said.
@@ -77,6 +78,7 @@ type ConsentState struct {
 	Tries     int
 	Account   Account
 	Known     bool            // the account was read
+	Unread    bool            // it could not be read now; later perhaps
 	Core      connection.Core // of the connection to reconnect, as last found
 	Read      bool
 	Result    string // the id that came of it
@@ -97,7 +99,7 @@ const (
 	ConsentFailTake              // write FailTake with Code
 	ConsentSave                  // write Exchanged (sealed once)
 	ConsentPause                 // wait Pause ms
-	ConsentIdentity              // read the account with the new access token, 3 s at most
+	ConsentIdentity              // read the account with the new access token, or of the ID token, 3 s at most
 	ConsentRead                  // read the connection to reconnect, or the Result of an ended session
 	ConsentCreate                // put a new connection under Take.Connection
 	ConsentJoin                  // write Consent for generation Gen
@@ -263,14 +265,14 @@ func (s ConsentState) kept(r ConsentResult) (ConsentState, ConsentEffect) {
 }
 
 func (s ConsentState) identify() (ConsentState, ConsentEffect) {
-	if s.In.HasIdentity {
+	if s.In.HasIdentity || s.In.HasIDToken && !s.Answer.IDToken.IsZero() {
 		return s.do(consentIdentity, ConsentIdentity)
 	}
 	return s.place()
 }
 
 func (s ConsentState) identified(r ConsentResult) (ConsentState, ConsentEffect) {
-	s.Account, s.Known = r.Account, !r.Failed && r.Account.ID != ""
+	s.Account, s.Known, s.Unread = r.Account, !r.Failed && r.Account.ID != "", r.Failed
 	return s.place()
 }
 
@@ -337,7 +339,7 @@ func (s ConsentState) joined(r ConsentResult) (ConsentState, ConsentEffect) {
 		return s.join(c)
 	}
 	switch {
-	case c.AccountID != "" && !s.Known && s.In.HasIdentity && r.Now/1000 < s.Exchanged+identityWait:
+	case c.AccountID != "" && !s.Known && s.Unread && r.Now/1000 < s.Exchanged+identityWait:
 		return s.done(IdentityPending)
 	case c.AccountID != "" && !s.Known, c.AccountID != "" && s.Account.ID != c.AccountID:
 		return s.apart(MismatchKept, "account_mismatch")

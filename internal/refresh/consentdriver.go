@@ -22,6 +22,7 @@ type Code struct {
 	Code        secret.Text
 	Verifier    secret.Text // "" without PKCE
 	RedirectURI string
+	Nonce       string            // hash of the nonce of the ID token, "" where none was asked for
 	Fields      map[string]string // kept of the callback
 }
 
@@ -40,7 +41,9 @@ type consenting struct {
 	begun  int64 // ms: when the exchange was sent
 	sealed item.Bytes
 	rec    connection.Record // the connection to reconnect, as last found; then the one that came of it
-	err    error
+	// refusedID: an ID token came that cannot be believed.
+	refusedID bool
+	err       error
 }
 
 // ConsentReport is one consent that ended.
@@ -68,7 +71,8 @@ func (d *Driver) Connect(ctx context.Context, sess connection.Session, take conn
 	}
 	return run.run(ctx, ConsentInput{
 		Session: sess.Hash, Take: take, Reconnect: sess.ConnectionID, DisconnectGen: sess.DisconnectGen,
-		AllowAccountChange: sess.AllowAccountChange, MayList: mayList, HasIdentity: hasIdentity(link.Entry),
+		AllowAccountChange: sess.AllowAccountChange, MayList: mayList,
+		HasIdentity: link.Entry.TellsByEndpoint(), HasIDToken: run.hasIDToken(),
 	}), nil
 }
 
@@ -95,16 +99,16 @@ func (d *Driver) Finish(ctx context.Context, sess connection.Session) (ConsentRe
 	return run.run(ctx, ConsentInput{
 		Session: sess.Hash, Take: sess.Take, Reconnect: sess.ConnectionID, DisconnectGen: sess.DisconnectGen,
 		AllowAccountChange: sess.AllowAccountChange, Exchanged: true, Seq: sess.Seq, ExchangedAt: sess.ExchangedAt,
-		Ended: sess.State != connection.SessionExchanged, Result: sess.Result, MayList: true, HasIdentity: hasIdentity(link.Entry),
+		Ended: sess.State != connection.SessionExchanged, Result: sess.Result, MayList: true,
+		HasIdentity: link.Entry.TellsByEndpoint(), HasIDToken: run.hasIDToken(),
 	}), nil
 }
 
-// hasIdentity reports whether provider.Client.Identity has something to ask.
-func hasIdentity(e provider.Entry) bool {
-	if e.Identity.Endpoint == "" {
-		return e.UserinfoEndpoint != ""
-	}
-	return e.Identity.IDField != ""
+// hasIDToken reports whether an ID token would tell whose account it is: nothing else
+// does, and this very consent asked for one.
+func (run *consenting) hasIDToken() bool {
+	e := run.link.Entry
+	return run.IDTokens != nil && !e.TellsByEndpoint() && e.TellsByIDToken() && run.code.Nonce != ""
 }
 
 func (run *consenting) run(ctx context.Context, in ConsentInput) ConsentReport {
@@ -223,6 +227,7 @@ func (run *consenting) todo(s ConsentState) string {
 // kept is the answer to a code exchange as it lies sealed in its session.
 type kept struct {
 	Access, Refresh, TokenType, Scope, Fields, SecretFields string
+	IDToken, Nonce                                          string `json:",omitzero"` // only where they are used
 	ScopeKnown                                              bool
 	ExpiresIn, RefreshExpiresIn, Sent                       int64
 }
@@ -235,11 +240,15 @@ func sessionPlace(hash string) secret.Place {
 func (run *consenting) keep(ctx context.Context, s ConsentState) ConsentResult {
 	if run.sealed == "" {
 		a := run.answer
-		plain, err := json.Marshal(kept{
+		k := kept{
 			Access: a.AccessToken.Reveal(), Refresh: a.RefreshToken.Reveal(), TokenType: a.TokenType, Scope: a.Scope, ScopeKnown: a.ScopeKnown,
 			Fields: mergeFields(run.code.Fields, a.Fields), SecretFields: a.SecretFields.Reveal(), ExpiresIn: a.ExpiresIn,
 			RefreshExpiresIn: a.RefreshTokenExpiresIn, Sent: run.begun,
-		})
+		}
+		if s.In.HasIDToken {
+			k.IDToken, k.Nonce = a.IDToken.Reveal(), run.code.Nonce
+		}
+		plain, err := json.Marshal(k)
 		if err != nil {
 			return run.failed(err)
 		}
@@ -286,10 +295,10 @@ func (run *consenting) unpack(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(plain.Reveal()), &k); err != nil {
 		return errors.New("answer kept in a session cannot be read")
 	}
-	run.begun = k.Sent
+	run.begun, run.code.Nonce = k.Sent, k.Nonce
 	run.answer = provider.Answer{
 		Verdict: provider.VerdictOK, AccessToken: secret.New(k.Access), RefreshToken: secret.New(k.Refresh), TokenType: k.TokenType,
-		Scope: k.Scope, ScopeKnown: k.ScopeKnown, ExpiresIn: k.ExpiresIn, RefreshTokenExpiresIn: k.RefreshExpiresIn,
+		Scope: k.Scope, ScopeKnown: k.ScopeKnown, ExpiresIn: k.ExpiresIn, RefreshTokenExpiresIn: k.RefreshExpiresIn, IDToken: secret.New(k.IDToken),
 		Fields: k.Fields, SecretFields: secret.New(k.SecretFields), RetryAfter: provider.NoRetryAfter,
 	}
 	return nil
@@ -298,7 +307,19 @@ func (run *consenting) unpack(ctx context.Context) error {
 func (run *consenting) identity(ctx context.Context) ConsentResult {
 	ctx, cancel := context.WithTimeout(ctx, identityTime)
 	defer cancel()
-	a, err := run.Provider.Identity(ctx, run.link.Entry, run.answer.AccessToken, run.answer.TokenType)
+	var a provider.Account
+	var err error
+	if run.link.Entry.TellsByEndpoint() {
+		a, err = run.Provider.Identity(ctx, run.link.Entry, run.answer.AccessToken, run.answer.TokenType)
+	} else {
+		a, err = run.IDTokens(ctx, run.link.Entry, provider.IDToken{
+			Raw: run.answer.IDToken, ClientID: run.take.ClientID, Nonce: run.code.Nonce, At: time.UnixMilli(run.begun),
+		})
+		if run.refusedID = err != nil && !errors.Is(err, provider.ErrKeysUnavailable); run.refusedID {
+			run.err = err // it will be no better later: the account stays unknown
+			return ConsentResult{}
+		}
+	}
 	if err != nil {
 		return run.failed(err)
 	}
@@ -357,7 +378,7 @@ func (run *consenting) create(ctx context.Context, s ConsentState) ConsentResult
 		Tags: run.sess.Tags, Fields: run.plainFields(), SecretFields: hidden, CreatedAt: now, UpdatedAt: now,
 		RefreshExpiresAt: t.RefreshExpiresAt,
 	}
-	rec.Journal = rec.Journal.Add(connection.Entry{At: now, Outcome: connection.OutcomeCreated, Gen: 1})
+	rec.Journal = run.noteID(rec.Journal.Add(connection.Entry{At: now, Outcome: connection.OutcomeCreated, Gen: 1}), 1)
 	return run.connection(run.Store.Write(ctx, id, connection.Create{Record: rec}))
 }
 
@@ -393,8 +414,17 @@ func (run *consenting) join(ctx context.Context, s ConsentState, e ConsentEffect
 			Client: run.take.Client, ClientID: run.take.ClientID, AccountID: s.Account.ID, AccountName: s.Account.Name,
 			RequestedScope: run.sess.Scopes, Fields: run.plainFields(), SecretFields: hidden,
 		},
-		Journal: run.rec.Journal.Add(connection.Entry{At: run.ms() / 1000, Outcome: connection.OutcomeConsented, Gen: e.Gen + 1}),
+		Journal: run.noteID(run.rec.Journal.Add(connection.Entry{At: run.ms() / 1000, Outcome: connection.OutcomeConsented, Gen: e.Gen + 1}), e.Gen+1),
 	}))
+}
+
+// noteID adds to a journal that the ID token was not believed, so that who wonders why
+// the account is unknown finds it.
+func (run *consenting) noteID(j connection.Journal, gen int64) connection.Journal {
+	if !run.refusedID {
+		return j
+	}
+	return j.Add(connection.Entry{At: run.ms() / 1000, Outcome: connection.OutcomeIDTokenRefused, Gen: gen})
 }
 
 // supersede ends the older connections of the account that was just connected.

@@ -45,6 +45,8 @@ type Driver struct {
 	Provider *provider.Client
 	Circuits *circuit.Breaker
 	Rescue   Rescuer
+	// IDTokens verifies the ID token of a consent. Nil: ID tokens are not used.
+	IDTokens provider.VerifyIDToken
 	Now      func() time.Time
 	// Links finds what a connection of the integration, got by the client id, hangs
 	// on. False: the integration or the client is not in the configuration. An error:

@@ -30,6 +30,7 @@ func TestAgainstOIDCProvider(t *testing.T) {
 			{"every kind of client connects", s.everyKindOfClientConnects},
 			{"cookie mode connects without a confirmation", s.cookieModeConnects},
 			{"endpoints are found by discovery", s.endpointsAreDiscovered},
+			{"an ID token tells the account", s.anIDTokenTellsTheAccount},
 			{"client credentials need no user", s.clientCredentials},
 			{"a person may refuse", s.aPersonMayRefuse},
 			{"a state serves once, in its own browser", s.aStateServesOnce},
@@ -92,6 +93,36 @@ func (s *stage) endpointsAreDiscovered(t *testing.T) {
 	connected, problem := r.consent(t, wire.SessionRequest{LoginHint: "alice"})
 	if problem != nil {
 		t.Fatalf("connect: %s: %s", problem.Code, problem.Detail)
+	}
+	r.works(t, connected.ID, "alice")
+}
+
+// idTokenOnly leaves the server's keys as the one way to the account.
+func idTokenOnly(_, provider map[string]any) {
+	delete(provider, "identity")
+	provider["jwks_uri"] = provider["issuer"].(string) + "/jwks"
+}
+
+func (s *stage) anIDTokenTellsTheAccount(t *testing.T) {
+	for _, binding := range []option{func(_, _ map[string]any) {}, cookieMode} {
+		r := s.trial(t, s.rotating, basicClient(), idTokenOnly, binding)
+		connected := r.connect(t, "alice") // checks the account
+		again, problem := r.reconnect(t, connected.ID, "alice")
+		if problem != nil || again.ID != connected.ID {
+			t.Fatalf("the same person's reconnect: %v", problem)
+		}
+	}
+	// A token signed by other keys than those proves nothing: the person is connected,
+	// and nobody knows as whom.
+	r := s.trial(t, s.rotating, basicClient(), idTokenOnly, func(_, provider map[string]any) {
+		provider["jwks_uri"] = s.brief.issuer + "/token" // answers JSON that holds no key
+	})
+	connected, problem := r.consent(t, wire.SessionRequest{LoginHint: "alice"})
+	if problem != nil {
+		t.Fatalf("connect: %s: %s", problem.Code, problem.Detail)
+	}
+	if connected.Account != nil {
+		t.Errorf("the account is %v", connected.Account)
 	}
 	r.works(t, connected.ID, "alice")
 }

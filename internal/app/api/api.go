@@ -12,6 +12,7 @@ import (
 	"github.com/evergrant/evergrant/internal/app/gateway"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
@@ -19,6 +20,7 @@ import (
 // New returns the handler of /v1, /iam/v1 and /healthz. Under /iam/v1 the caller is
 // who the gateway says it is.
 func New(p app.Parts) http.Handler {
+	p.IDTokens = idtoken.By
 	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
 	rescue := sqsqueue.NewRescue(sqs.NewFromConfig(p.AWS(app.SQS)), p.Env.RescueQueue)
 	c := gateway.Config(p, p.Broker(secrets, rescue, true))

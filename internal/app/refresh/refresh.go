@@ -20,6 +20,7 @@ import (
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
 
@@ -43,6 +44,7 @@ func FromEnvironment() *Handler {
 
 // New returns the handler made of the parts.
 func New(p app.Parts) *Handler {
+	p.IDTokens = idtoken.By
 	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
 	queues := sqs.NewFromConfig(p.AWS(app.SQS))
 	rescue, chunks := sqsqueue.NewRescue(queues, p.Env.RescueQueue), sqsqueue.NewChunks(queues, p.Env.ChunkQueue)
