@@ -55,6 +55,7 @@ internal/rescue                  internal/secret
 internal/simulate                internal/{broker,circuit,config,config/yamlfile,connection,item,provider,refresh,schedule,secret}  # a day and a year of the above, for tools/simulate
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
+internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,httpapi,item,keyfile,provider,refresh,schedule,secret,simprovider}  # a whole deployment, for tests
 internal/broker                  internal/{config,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{provider,secret}
@@ -69,6 +70,8 @@ internal/item
 internal/secret
 internal/simprovider             # knows HTTP, never our types
 internal/wire
+
+test/rows
 
 tools/lambdazip
 tools/model                      internal/refresh/modelcheck
@@ -87,6 +90,9 @@ cmd/evergrant/connections.go       # the refresh token that is imported
 cmd/evergrant/dev.go               # the key of the page, printed and kept 0600
 cmd/evergrant/setup.go             # a new API key, shown once
 internal/broker/begin.go           # state and cookie go to the browser; their hashes are kept
+internal/broker/brokertest/stored.go  # tests compare what is stored with what the provider gave
+internal/broker/brokertest/watch.go   # tests look whether what was handed out had been stored
+internal/broker/brokertest/world.go   # the API keys of the tests' callers
 internal/broker/complete.go        # the confirm token goes to the browser; its hash is kept
 internal/broker/cursor.go          # a cursor, sealed so that it cannot be forged
 internal/broker/imports.go         # checks an imported token's characters

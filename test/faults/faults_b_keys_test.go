@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/secret"
 )
@@ -20,37 +21,37 @@ var (
 
 func TestFault_F59_without_a_key_nothing_is_sent_and_warm_processes_go_on(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		warm, service := w.startUnder(false)
-		if _, err := warm.token(id, 60); err != nil {
+		id := w.Connect("alice")
+		warm, service := w.StartUnder(false)
+		if _, err := warm.Read(id, 60); err != nil {
 			t.Fatal(err)
 		}
-		service.set(true)
-		cold, coldService := w.startUnder(true)
-		_, err := cold.token(id, 60)
-		w.wantCode(err, "provider_unavailable")
+		service.SetDown(true)
+		cold, coldService := w.StartUnder(true)
+		_, err := cold.Read(id, 60)
+		w.WantCode(err, "provider_unavailable")
 		if e, _ := errors.AsType[*broker.Error](err); e.RetryAfter == 0 {
 			t.Error("no Retry-After")
 		}
-		w.toSlot(id)
-		if rep := cold.tick(); rep.Owed != 1 {
+		w.ToSlot(id)
+		if rep := cold.TickNow(); rep.Owed != 1 {
 			t.Errorf("the slot is forgotten: %+v", rep)
 		}
-		if r := w.record(id); w.sent("refresh_token") != 0 || r.Attempt.ID != "" || r.Status != connection.Active {
+		if r := w.Record(id); w.Sent("refresh_token") != 0 || r.Attempt.ID != "" || r.Status != connection.Active {
 			t.Fatalf("claimed or sent: %+v", r.Core)
 		}
-		if _, err := warm.token(id, 60); err != nil {
+		if _, err := warm.Read(id, 60); err != nil {
 			t.Errorf("a warm process: %v", err)
 		}
 		// It returns: the slot is made good by the next tick.
-		coldService.set(false)
-		w.advance(time.Minute)
-		cold.tick()
-		w.wantSent(1)
-		w.check(id)
-		w.must(warm.refresh(id)) // the warm one needs no key service at all
-		w.wantSent(2)
-		w.check(id)
+		coldService.SetDown(false)
+		w.Advance(time.Minute)
+		cold.TickNow()
+		w.WantSent(1)
+		w.Check(id)
+		w.Must(warm.Force(id)) // the warm one needs no key service at all
+		w.WantSent(2)
+		w.Check(id)
 	})
 }
 
@@ -58,35 +59,35 @@ var _ = mutant("F60", "internal/broker/tick.go", `if err := b.Keys.Load(ctx, sec
 
 func TestFault_F60_values_under_the_old_and_the_new_data_key_both_open(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		one, two := w.connect("alice"), w.connect("bob")
+		one, two := w.Connect("alice"), w.Connect("bob")
 		under := func(id string) int64 {
-			_, n, err := w.keys().KeyOf([]byte(w.record(id).Refresh))
-			w.must(err)
+			_, n, err := w.Keyring().KeyOf([]byte(w.Record(id).Refresh))
+			w.Must(err)
 			return n
 		}
-		holder, rotator := w.start(), w.start()
-		w.must(holder.refresh(one))
+		holder, rotator := w.Start(), w.Start()
+		w.Must(holder.Force(one))
 		_, err := rotator.Keys.Rotate(t.Context(), secret.PurposeToken)
-		w.must(err)
-		w.must(rotator.refresh(one))
-		w.must(holder.refresh(two)) // it does not know of the rotation
+		w.Must(err)
+		w.Must(rotator.Force(one))
+		w.Must(holder.Force(two)) // it does not know of the rotation
 		if under(one) != 2 || under(two) != 1 {
 			t.Fatalf("sealed under %d and %d", under(one), under(two))
 		}
-		for _, p := range []*process{holder, rotator} {
+		for _, p := range []*brokertest.Process{holder, rotator} {
 			for _, id := range []string{one, two} {
-				if _, err := p.token(id, 60); err != nil {
+				if _, err := p.Read(id, 60); err != nil {
 					t.Errorf("%s does not open: %v", id, err)
 				}
 			}
 		}
-		w.advance(time.Minute)
-		holder.tick() // it loads the new one
-		w.must(holder.refresh(two))
+		w.Advance(time.Minute)
+		holder.TickNow() // it loads the new one
+		w.Must(holder.Force(two))
 		if under(two) != 2 {
 			t.Errorf("sealed under %d after a tick", under(two))
 		}
-		w.check(one, two)
+		w.Check(one, two)
 	})
 }
 
@@ -94,66 +95,66 @@ var _ = mutant("F61", "internal/secret/keyring.go", `if known, ok := k.known(p, 
 
 func TestFault_F61_a_storm_of_cold_starts_asks_for_each_key_once(t *testing.T) {
 	w := newWorld(t, "immediate")
-	id := w.connect("alice")
-	gen := w.record(id).Gen
+	id := w.Connect("alice")
+	gen := w.Record(id).Gen
 	const instances = 500
 	var group sync.WaitGroup
-	services, processes := make([]*wrapper, instances), make([]*process, instances)
+	services, processes := make([]*brokertest.KeyService, instances), make([]*brokertest.Process, instances)
 	for n := range instances {
-		p, service := w.startUnder(false)
+		p, service := w.StartUnder(false)
 		services[n], processes[n] = service, p
 		for range 3 { // as many requests at once as make a race for the key
 			group.Go(func() {
-				if _, err := p.token(id, 60); err != nil {
+				if _, err := p.Read(id, 60); err != nil {
 					t.Errorf("token: %v", err)
 				}
 			})
 		}
 		group.Go(func() {
-			_, err := w.handed(p.Refresh(t.Context(), caller(), id, gen, ""))
-			if err != nil && code(err) != broker.RefreshInProgress {
+			_, err := w.Handed(p.Refresh(t.Context(), brokertest.Caller(), id, gen, ""))
+			if err != nil && brokertest.Code(err) != broker.RefreshInProgress {
 				t.Errorf("refresh: %v", err)
 			}
 		})
 	}
 	group.Wait()
-	w.advance(time.Minute)
-	processes[0].tick() // it looks whether the key was rotated, by a read of the store
+	w.Advance(time.Minute)
+	processes[0].TickNow() // it looks whether the key was rotated, by a read of the store
 	for _, s := range services {
-		if n := s.unwraps(); n != 1 {
+		if n := s.Unwraps(); n != 1 {
 			t.Fatalf("an instance asked %d times for the key", n)
 		}
 	}
-	w.wantSent(1)
-	w.check(id)
+	w.WantSent(1)
+	w.Check(id)
 }
 
 var _ = mutant("F62", "internal/config/secrets.go", `if !slot.value.IsZero() && s.now().Sub(slot.readAt) < SecretAge {`, `if !slot.value.IsZero() && s.now().Sub(slot.readAt) < 0 {`)
 
 func TestFault_F62_a_client_secret_serves_to_its_age_and_then_nothing_is_sent(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
+		id := w.Connect("alice")
 		down := false
-		p := w.start(w.secretsOf(&down))
-		w.must(p.refresh(id))
+		p := w.Start(w.SecretsFrom(&down))
+		w.Must(p.Force(id))
 		down = true
-		w.advance(10 * time.Minute)
-		w.must(p.refresh(id)) // the one that was read is young enough
-		w.wantSent(2)
-		w.advance(6 * time.Minute) // past its age, wherever the slot lies
-		w.toSlot(id)
-		before := w.item(id)
-		if rep := p.tick(); rep.Owed != 1 {
+		w.Advance(10 * time.Minute)
+		w.Must(p.Force(id)) // the one that was read is young enough
+		w.WantSent(2)
+		w.Advance(6 * time.Minute) // past its age, wherever the slot lies
+		w.ToSlot(id)
+		before := w.Item(id)
+		if rep := p.TickNow(); rep.Owed != 1 {
 			t.Errorf("the slot is forgotten: %+v", rep)
 		}
-		w.wantCode(p.refresh(id), "provider_unavailable")
-		if w.wantSent(2); w.record(id).UpdatedAt != before.Int("updated_at") {
+		w.WantCode(p.Force(id), "provider_unavailable")
+		if w.WantSent(2); w.Record(id).UpdatedAt != before.Int("updated_at") {
 			t.Error("something was written")
 		}
-		if _, err := p.token(id, 60); err != nil {
+		if _, err := p.Read(id, 60); err != nil {
 			t.Errorf("a valid token needs no client secret: %v", err)
 		}
 		down = false
-		w.settle(id)
+		w.Settle(id)
 	})
 }

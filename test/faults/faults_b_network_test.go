@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/schedule"
@@ -32,18 +33,18 @@ func TestFault_F53_what_never_left_is_put_off_without_doubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "immediate")
-			id := w.connect("alice")
+			id := w.Connect("alice")
 			if endpoint == "" {
-				endpoint = strings.Replace(w.sim.Endpoints(sim)["token_endpoint"], "http:", "https:", 1)
+				endpoint = strings.Replace(w.Sim.Endpoints(brokertest.Integration)["token_endpoint"], "http:", "https:", 1)
 			}
-			p := w.start(over(w, provider.NewTransport(provider.TransportOptions{AllowLoopback: true, Resolver: nowhere})), at(endpoint))
-			w.wantCode(p.refresh(id), "provider_unavailable")
-			r := w.record(id)
+			p := w.Start(w.OverTransport(provider.NewTransport(provider.TransportOptions{AllowLoopback: true, Resolver: nowhere})), brokertest.AtEndpoint(endpoint))
+			w.WantCode(p.Force(id), "provider_unavailable")
+			r := w.Record(id)
 			if r.Status != connection.Active || r.DoubtAt != 0 || r.Attempt.ID != "" || r.Failures != 1 || !schedule.IsRetry(r.Sched) {
 				t.Fatalf("%+v", r.Core)
 			}
-			w.wantSent(0)
-			w.settle(id)
+			w.WantSent(0)
+			w.Settle(id)
 		})
 	}
 }
@@ -121,21 +122,21 @@ func TestFault_F54_a_broken_answer_is_doubted_and_never_repeated_on_the_wire(t *
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "on_use")
-			id := w.connect("alice")
+			id := w.Connect("alice")
 			s := newRawServer(t, func(c net.Conn, _ *http.Request, _ int) bool {
 				_, _ = io.WriteString(c, answer)
 				return false
 			})
-			if w.start(at(s.url)).refresh(id) == nil {
+			if w.Start(brokertest.AtEndpoint(s.url)).Force(id) == nil {
 				t.Fatal("it is taken for an answer")
 			}
 			if s.count() != 1 {
 				t.Errorf("%d requests on the wire", s.count())
 			}
-			if r := w.record(id); r.DoubtAt == 0 || r.Attempt.ID != "" || r.Status != connection.Active || r.Gen != 1 {
+			if r := w.Record(id); r.DoubtAt == 0 || r.Attempt.ID != "" || r.Status != connection.Active || r.Gen != 1 {
 				t.Fatalf("%+v", r.Core)
 			}
-			w.settle(id)
+			w.Settle(id)
 		})
 	}
 }
@@ -144,8 +145,8 @@ var _ = mutant("F55", "internal/provider/transport.go", `DisableKeepAlives:     
 
 func TestFault_F55_no_request_goes_out_on_a_connection_that_may_be_closing(t *testing.T) {
 	w := newWorld(t, "immediate")
-	id := w.connect("alice")
-	upstream := w.sim.Endpoints(sim)["token_endpoint"]
+	id := w.Connect("alice")
+	upstream := w.Sim.Endpoints(brokertest.Integration)["token_endpoint"]
 	s := newRawServer(t, func(c net.Conn, r *http.Request, before int) bool {
 		if before > 0 {
 			return false // it was closing this connection just then
@@ -159,37 +160,37 @@ func TestFault_F55_no_request_goes_out_on_a_connection_that_may_be_closing(t *te
 		_, _ = fmt.Fprintf(c, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", res.Status, len(body), body)
 		return err == nil
 	})
-	p := w.start(at(s.url))
+	p := w.Start(brokertest.AtEndpoint(s.url))
 	for n := range 3 {
-		w.must(p.refresh(id))
+		w.Must(p.Force(id))
 		if s.count() != n+1 {
 			t.Fatalf("%d requests after %d refreshes", s.count(), n+1)
 		}
 	}
-	w.wantSent(3)
-	w.check(id)
+	w.WantSent(3)
+	w.Check(id)
 }
 
 var _ = mutant("F56", "internal/provider/transport.go", "\tt.Protocols.SetHTTP1(true)\n", "\tt.Protocols.SetHTTP1(true)\n\tt.Protocols.SetHTTP2(true)\n")
 
 func TestFault_F56_streams_that_a_server_refuses_do_not_exist(t *testing.T) {
 	w := newWorld(t, "immediate")
-	id := w.connect("alice")
+	id := w.Connect("alice")
 	var spoken []int
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		spoken = append(spoken, r.ProtoMajor)
-		w.sim.ServeHTTP(rw, r)
+		w.Sim.ServeHTTP(rw, r)
 	}))
 	ts.EnableHTTP2 = true
 	ts.StartTLS()
 	defer ts.Close()
 	tr := provider.NewTransport(provider.TransportOptions{AllowLoopback: true, TLS: ts.Client().Transport.(*http.Transport).TLSClientConfig})
-	w.must(w.start(over(w, tr), at(ts.URL+"/sim/"+sim+"/oauth/token")).refresh(id))
+	w.Must(w.Start(w.OverTransport(tr), brokertest.AtEndpoint(ts.URL+"/sim/"+brokertest.Integration+"/oauth/token")).Force(id))
 	if len(spoken) != 1 || spoken[0] != 1 {
 		t.Errorf("spoken: HTTP/%v", spoken)
 	}
-	w.wantSent(1)
-	w.check(id)
+	w.WantSent(1)
+	w.Check(id)
 }
 
 var (
@@ -209,11 +210,11 @@ func TestFault_F57_no_answer_takes_the_refresh_token_away(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "immediate")
 			// The provider keeps the refresh token, which nobody told us of.
-			w.must(w.sim.SetPolicy(sim, simprovider.Policy{KeepsOldAccess: true}))
-			id := w.connect("alice")
-			_, old := w.tokens(id)
-			p := w.start()
-			p.wire(onSend, 1, rewrite(func(m map[string]any) {
+			w.Must(w.Sim.SetPolicy(brokertest.Integration, simprovider.Policy{KeepsOldAccess: true}))
+			id := w.Connect("alice")
+			_, old := w.Tokens(id)
+			p := w.Start()
+			p.OnWire(brokertest.OnSend, 1, brokertest.Rewrite(func(m map[string]any) {
 				delete(m, "refresh_token")
 				switch {
 				case c.given == "same":
@@ -223,26 +224,26 @@ func TestFault_F57_no_answer_takes_the_refresh_token_away(t *testing.T) {
 				}
 			}))
 			if c.twice {
-				p.heal()
-				p.wire(onSend, 1, func(call func() (*http.Response, error)) (*http.Response, error) {
+				p.Heal()
+				p.OnWire(brokertest.OnSend, 1, func(call func() (*http.Response, error)) (*http.Response, error) {
 					res, err := call()
 					if err != nil {
 						return res, err
 					}
-					return withBody(res, []byte(`{"access_token":"at","token_type":"bearer","refresh_token":"one","refresh_token":"two"}`)), nil
+					return brokertest.WithBody(res, []byte(`{"access_token":"at","token_type":"bearer","refresh_token":"one","refresh_token":"two"}`)), nil
 				})
 			}
-			err := p.refresh(id)
+			err := p.Force(id)
 			if (err != nil) != c.twice {
 				t.Errorf("refresh: %v", err)
 			}
-			if _, rt := w.tokens(id); rt != old {
+			if _, rt := w.Tokens(id); rt != old {
 				t.Errorf("the refresh token is %q", rt)
 			}
-			if r := w.record(id); (r.DoubtAt != 0) != c.doubt {
+			if r := w.Record(id); (r.DoubtAt != 0) != c.doubt {
 				t.Errorf("doubt at %d", r.DoubtAt)
 			}
-			w.check(id)
+			w.Check(id)
 			w.settleAtSlot(id)
 		})
 	}

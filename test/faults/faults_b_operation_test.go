@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/simprovider"
@@ -15,32 +16,32 @@ var _ = mutant("F63", "internal/connection/writes.go", `item.Put("todo", w.Todo)
 
 func TestFault_F63_a_disconnect_while_the_provider_is_down_is_finished_later(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		w.provider(simprovider.Fault{On: "revoke", Kind: "status", Status: http.StatusServiceUnavailable, Count: -1})
-		p := w.start()
-		receipt, err := p.Disconnect(t.Context(), caller(), id)
+		id := w.Connect("alice")
+		w.ProviderFault(simprovider.Fault{On: "revoke", Kind: "status", Status: http.StatusServiceUnavailable, Count: -1})
+		p := w.Start()
+		receipt, err := p.Disconnect(t.Context(), brokertest.Caller(), id)
 		if err != nil || receipt.Revoked != "pending" {
 			t.Fatalf("receipt %+v, %v", receipt, err)
 		}
-		_, err = p.token(id, 60)
-		w.wantCode(err, broker.Disconnected)
+		_, err = p.Read(id, 60)
+		w.WantCode(err, broker.Disconnected)
 		for range 5 { // it stays down
-			w.advance(time.Minute)
-			p.tick()
+			w.Advance(time.Minute)
+			p.TickNow()
 		}
-		if r := w.record(id); r.Revocation != "pending" || r.Refresh == "" {
+		if r := w.Record(id); r.Revocation != "pending" || r.Refresh == "" {
 			t.Fatalf("given up: %+v", r.Core)
 		}
-		w.must(w.sim.ClearFaults(sim))
+		w.Must(w.Sim.ClearFaults(brokertest.Integration))
 		for range 12 {
-			w.advance(time.Minute)
-			p.tick()
+			w.Advance(time.Minute)
+			p.TickNow()
 		}
-		if r := w.record(id); r.Revocation != "at_provider" || r.Proof != "refresh_refused" || r.Refresh != "" || r.Access != "" || r.Todo != "" {
+		if r := w.Record(id); r.Revocation != "at_provider" || r.Proof != "refresh_refused" || r.Refresh != "" || r.Access != "" || r.Todo != "" {
 			t.Fatalf("not finished: %s %s %+v", r.Revocation, r.Proof, r.Core)
 		}
-		w.allDead()
-		w.check()
+		w.WantAllDead()
+		w.Check()
 	})
 }
 
@@ -60,33 +61,33 @@ func TestFault_F64_a_restored_table_is_doubted_once_and_by_profile(t *testing.T)
 	} {
 		t.Run(c.profile, func(t *testing.T) {
 			onStores(t, c.profile, func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				backup := w.item(id)
-				w.advance(time.Minute)
-				w.must(w.start().refresh(id))
-				w.advance(time.Minute)
-				w.put(id, backup)
-				sent := w.sent("refresh_token")
-				p := w.start(func(c *broker.Config) { c.Epoch = 1 })
-				if err := p.refresh(id); (err == nil) != c.saved || w.sent("refresh_token")-sent != c.sends {
-					t.Fatalf("refreshed: %v, by %d requests", err, w.sent("refresh_token")-sent)
+				id := w.Connect("alice")
+				backup := w.Item(id)
+				w.Advance(time.Minute)
+				w.Must(w.Start().Force(id))
+				w.Advance(time.Minute)
+				w.PutItem(id, backup)
+				sent := w.Sent("refresh_token")
+				p := w.Start(func(c *broker.Config) { c.Epoch = 1 })
+				if err := p.Force(id); (err == nil) != c.saved || w.Sent("refresh_token")-sent != c.sends {
+					t.Fatalf("refreshed: %v, by %d requests", err, w.Sent("refresh_token")-sent)
 				}
-				w.wantActive(id)
-				w.forgive("S9: a doubt without a cause") // the restore is the cause
-				w.forgive("S6")                          // and it took the tokens back
+				w.WantActive(id)
+				w.Forgive("S9: a doubt without a cause") // the restore is the cause
+				w.Forgive("S6")                          // and it took the tokens back
 				for range 130 {
-					w.advance(time.Minute)
-					p.tick()
+					w.Advance(time.Minute)
+					p.TickNow()
 				}
-				r := w.record(id)
+				r := w.Record(id)
 				if r.Status != c.end || c.end == connection.NeedsReauth && r.Reason != connection.LostResponse {
 					t.Fatalf("%s %s: %+v", r.Status, r.Reason, r.Core)
 				}
 				if c.saved && (r.RestoreEpoch != 1 || r.DoubtAt != 0) {
 					t.Errorf("still doubted: %+v", r.Core)
 				}
-				w.forgive("S9: a doubt without a cause")
-				w.checkSecrets()
+				w.Forgive("S9: a doubt without a cause")
+				w.CheckSecrets()
 			})
 		})
 	}
@@ -96,39 +97,39 @@ var _ = mutant("F66", "internal/connection/record.go", `if v := i.Int("item_vers
 
 func TestFault_F66_two_versions_at_once_keep_what_they_do_not_know(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
+		id := w.Connect("alice")
 		newer := func(assigns ...item.Assign) {
-			_, err := w.base.Connections.Update(t.Context(), id, item.Update{Set: assigns})
-			w.must(err)
+			_, err := w.Store.Connections.Update(t.Context(), id, item.Update{Set: assigns})
+			w.Must(err)
 		}
 		newer(item.Put("of_a_later_version", item.Map{"x": int64(1)}))
-		p := w.start()
-		w.must(p.refresh(id))
-		_, err := p.SetTags(t.Context(), caller(), id, map[string]string{"a": "b"})
-		w.must(err)
-		w.reconnect(p, "alice", id)
-		w.provider(simprovider.Fault{Kind: "status", Status: http.StatusTooManyRequests})
-		w.wantCode(p.refresh(id), "provider_unavailable")
-		if !item.Equal(w.item(id)["of_a_later_version"], item.Map{"x": int64(1)}) {
+		p := w.Start()
+		w.Must(p.Force(id))
+		_, err := p.SetTags(t.Context(), brokertest.Caller(), id, map[string]string{"a": "b"})
+		w.Must(err)
+		w.Reconnect(p, "alice", id)
+		w.ProviderFault(simprovider.Fault{Kind: "status", Status: http.StatusTooManyRequests})
+		w.WantCode(p.Force(id), "provider_unavailable")
+		if !item.Equal(w.Item(id)["of_a_later_version"], item.Map{"x": int64(1)}) {
 			t.Error("an attribute of a later version is gone")
 		}
-		w.must(p.refresh(id))
-		w.check(id)
+		w.Must(p.Force(id))
+		w.Check(id)
 
 		// An item whose meaning changed is not touched by code that does not know it.
 		newer(item.Put("item_version", int64(2)))
-		before, sent := w.item(id), w.sent("refresh_token")
-		w.advance(55 * time.Minute)
-		if p.slot(id) == nil || p.refresh(id) == nil {
+		before, sent := w.Item(id), w.Sent("refresh_token")
+		w.Advance(55 * time.Minute)
+		if p.WorkOff(id) == nil || p.Force(id) == nil {
 			t.Error("a newer item was refreshed")
 		}
-		if _, err := p.token(id, 60); err == nil {
+		if _, err := p.Read(id, 60); err == nil {
 			t.Error("a newer item was read")
 		}
-		if w.sent("refresh_token") != sent || !item.Equal(item.Map(before), item.Map(w.item(id))) {
+		if w.Sent("refresh_token") != sent || !item.Equal(item.Map(before), item.Map(w.Item(id))) {
 			t.Error("a newer item was sent or changed")
 		}
-		if rep := p.tick(); rep.Owed != 1 {
+		if rep := p.TickNow(); rep.Owed != 1 {
 			t.Errorf("the slot is not left to the newer code: %+v", rep)
 		}
 	})
@@ -138,26 +139,26 @@ var _ = mutant("F67", "internal/broker/token.go", "\t\tif !configured {\n", "\t\
 
 func TestFault_F67_an_integration_taken_out_of_the_configuration_is_suspended(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		without := w.start(func(c *broker.Config) { c.Settings.Integrations = nil })
-		before := w.item(id)
-		_, err := without.token(id, 60)
-		w.wantCode(err, broker.IntegrationSuspended)
-		w.wantCode(without.refresh(id), broker.IntegrationSuspended)
-		w.toSlot(id)
-		without.tick()
-		w.must(without.slot(id))
-		w.wantSent(0)
-		if !item.Equal(item.Map(before), item.Map(w.item(id))) {
+		id := w.Connect("alice")
+		without := w.Start(func(c *broker.Config) { c.Settings.Integrations = nil })
+		before := w.Item(id)
+		_, err := without.Read(id, 60)
+		w.WantCode(err, broker.IntegrationSuspended)
+		w.WantCode(without.Force(id), broker.IntegrationSuspended)
+		w.ToSlot(id)
+		without.TickNow()
+		w.Must(without.WorkOff(id))
+		w.WantSent(0)
+		if !item.Equal(item.Map(before), item.Map(w.Item(id))) {
 			t.Error("the connection was changed")
 		}
 		// It returns before the token ends.
-		w.advance(time.Minute)
-		if _, err := w.start().token(id, 60); err != nil {
+		w.Advance(time.Minute)
+		if _, err := w.Start().Read(id, 60); err != nil {
 			t.Errorf("token: %v", err)
 		}
-		w.must(w.start().slot(id))
-		w.wantSent(1)
-		w.check(id)
+		w.Must(w.Start().WorkOff(id))
+		w.WantSent(1)
+		w.Check(id)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
@@ -16,36 +17,23 @@ import (
 	"github.com/evergrant/evergrant/internal/simprovider"
 )
 
-// alive is how many of all the tokens that the provider ever gave it would still take.
-func (w *world) alive() int {
-	w.watch.mu.Lock()
-	defer w.watch.mu.Unlock()
-	n := 0
-	for _, s := range w.watch.secrets {
-		if info, known := w.sim.Lookup(sim, s); known && info.Live {
-			n++
-		}
-	}
-	return n
-}
-
 var _ = mutant("F22", "internal/refresh/machine.go", `	case !found:
 		return Dropped`, `	case !found:
 		return Overtaken`)
 
 func TestFault_F22_a_connection_is_deleted_before_its_save(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
-		p.store(onSave, 1, after[item.Result](func() { meanwhile()["deleted"](w, id) }))
-		w.wantCode(p.refresh(id), "provider_unavailable")
-		i, err := w.base.Connections.Get(context.Background(), id)
-		w.must(err)
-		if i != nil || w.alive() != 0 {
-			t.Fatalf("%v came back, %d tokens live", i, w.alive())
+		id := w.Connect("alice")
+		p := w.Start()
+		p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() { meanwhile()["deleted"](w, id) }))
+		w.WantCode(p.Force(id), "provider_unavailable")
+		i, err := w.Store.Connections.Get(context.Background(), id)
+		w.Must(err)
+		if i != nil || w.LiveTokens() != 0 {
+			t.Fatalf("%v came back, %d tokens live", i, w.LiveTokens())
 		}
-		w.check()
-		w.settle(w.connect("alice"))
+		w.Check()
+		w.Settle(w.Connect("alice"))
 	})
 }
 
@@ -60,26 +48,26 @@ func TestFault_F23_a_connection_is_disconnected_before_its_save(t *testing.T) {
 	for name, down := range map[string]bool{"": false, "and the provider takes no revocation": true} {
 		t.Run(name, func(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				p := w.start()
-				p.store(onSave, 1, after[item.Result](func() { meanwhile()["disconnected"](w, id) }))
+				id := w.Connect("alice")
+				p := w.Start()
+				p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() { meanwhile()["disconnected"](w, id) }))
 				if down {
-					p.wire(onRevocation, -1, func(func() (*http.Response, error)) (*http.Response, error) {
+					p.OnWire(brokertest.OnRevocation, -1, func(func() (*http.Response, error)) (*http.Response, error) {
 						return nil, errors.New("no route to the provider")
 					})
 				}
-				w.wantCode(p.refresh(id), "disconnected")
+				w.WantCode(p.Force(id), "disconnected")
 				if down {
-					if w.inRescue() != 1 || w.alive() == 0 {
-						t.Fatalf("%d records, %d tokens live", w.inRescue(), w.alive())
+					if w.InRescue() != 1 || w.LiveTokens() == 0 {
+						t.Fatalf("%d records, %d tokens live", w.InRescue(), w.LiveTokens())
 					}
-					w.start().replay()
+					w.Start().Replay()
 				}
-				if r := w.record(id); w.alive() != 0 || w.inRescue() != 0 || r.Access != "" || r.Refresh != "" {
-					t.Fatalf("%d tokens live, %d records, %+v", w.alive(), w.inRescue(), r.Core)
+				if r := w.Record(id); w.LiveTokens() != 0 || w.InRescue() != 0 || r.Access != "" || r.Refresh != "" {
+					t.Fatalf("%d tokens live, %d records, %+v", w.LiveTokens(), w.InRescue(), r.Core)
 				}
-				w.check()
-				w.settle(w.connect("alice"))
+				w.Check()
+				w.Settle(w.Connect("alice"))
 			})
 		})
 	}
@@ -89,20 +77,20 @@ var _ = mutant("F24", "internal/connection/writes.go", `If: []item.Cond{item.Eq(
 
 func TestFault_F24_a_connection_is_reconnected_before_its_save(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
+		id := w.Connect("alice")
+		p := w.Start()
 		var access, rt string
-		p.store(onSave, 1, after[item.Result](func() {
+		p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
 			meanwhile()["reconnected"](w, id)
-			access, rt = w.tokens(id)
+			access, rt = w.Tokens(id)
 		}))
-		got, err := p.refreshed(id)
-		w.must(err)
-		at, kept := w.tokens(id)
-		if at != access || kept != rt || got.AccessToken.Reveal() != access || w.sent("revoke") != 0 {
-			t.Fatalf("the consent's tokens are not those that count; %d revocations", w.sent("revoke"))
+		got, err := p.Forced(id)
+		w.Must(err)
+		at, kept := w.Tokens(id)
+		if at != access || kept != rt || got.AccessToken.Reveal() != access || w.Sent("revoke") != 0 {
+			t.Fatalf("the consent's tokens are not those that count; %d revocations", w.Sent("revoke"))
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
@@ -112,19 +100,19 @@ func TestFault_F25_an_answer_arrives_after_a_disconnect_and_a_reconnect(t *testi
 	for name, perToken := range map[string]provider.Tri{"revoking ends more than a token": provider.Unknown, "revoking is per token": provider.Yes} {
 		t.Run(name, func(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
-				w.settings.Integrations[0].Entry.Revocation.PerToken = perToken
-				id := w.connect("alice")
-				p := w.start()
+				w.Settings.Integrations[0].Entry.Revocation.PerToken = perToken
+				id := w.Connect("alice")
+				p := w.Start()
 				revoked := 0
-				p.store(onSave, 1, after[item.Result](func() {
+				p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
 					meanwhile()["disconnected and reconnected"](w, id)
-					revoked = w.sent("revoke")
+					revoked = w.Sent("revoke")
 				}))
-				_ = p.refresh(id)
-				if got := w.sent("revoke") > revoked; got != (perToken == provider.Yes) {
+				_ = p.Force(id)
+				if got := w.Sent("revoke") > revoked; got != (perToken == provider.Yes) {
 					t.Errorf("revoked: %v", got)
 				}
-				w.settle(id)
+				w.Settle(id)
 			})
 		})
 	}
@@ -140,21 +128,21 @@ var _ = mutant("F26", "internal/connection/writes.go", `			item.Put("consent_seq
 
 func TestFault_F26_a_reconnect_without_refresh_token_meets_a_rotation(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		_, old := w.tokens(id)
-		p := w.start()
-		p.store(onSave, 1, after[item.Result](func() {
-			w.provider(simprovider.Fault{Kind: "no_refresh_token", Grant: "authorization_code"})
-			if s := w.reconnect(w.home, "alice", id); s.Result != id {
+		id := w.Connect("alice")
+		_, old := w.Tokens(id)
+		p := w.Start()
+		p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
+			w.ProviderFault(simprovider.Fault{Kind: "no_refresh_token", Grant: "authorization_code"})
+			if s := w.Reconnect(w.Home, "alice", id); s.Result != id {
 				t.Errorf("the reconnect is %s %s", s.State, s.Error)
 			}
 		}))
-		w.must(p.refresh(id))
-		_, rt := w.tokens(id)
-		if r := w.record(id); r.Gen != 2 || r.ConsentSeq != 1 || rt == old {
+		w.Must(p.Force(id))
+		_, rt := w.Tokens(id)
+		if r := w.Record(id); r.Gen != 2 || r.ConsentSeq != 1 || rt == old {
 			t.Fatalf("the rotation is not saved: %+v", r.Core)
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
@@ -167,58 +155,58 @@ func TestFault_F27_a_holder_stands_still_for_two_minutes(t *testing.T) {
 	const still = 2 * time.Minute
 	t.Run("before its send", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p, q := w.start(), w.start()
-			p.wire(onSend, 1, after[*http.Response](func() {
-				w.advance(still)
-				w.must(q.refresh(id))
+			id := w.Connect("alice")
+			p, q := w.Start(), w.Start()
+			p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() {
+				w.Advance(still)
+				w.Must(q.Force(id))
 			}))
-			_ = p.refresh(id) // the provider refuses its old token
-			if r := w.record(id); r.Gen != 2 || r.Status != connection.Active || w.sent("refresh_token") != 2 {
+			_ = p.Force(id) // the provider refuses its old token
+			if r := w.Record(id); r.Gen != 2 || r.Status != connection.Active || w.Sent("refresh_token") != 2 {
 				t.Fatalf("%+v", r.Core)
 			}
-			w.settle(id)
+			w.Settle(id)
 		})
 	})
 	t.Run("before its send, and the other's answer is under way", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p, q := w.start(), w.start()
+			id := w.Connect("alice")
+			p, q := w.Start(), w.Start()
 			answered, judged, saved := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			q.store(onSave, 1, after[item.Result](func() {
+			q.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
 				close(answered)
 				<-judged
 			}))
-			p.wire(onSend, 1, after[*http.Response](func() {
-				w.advance(still)
+			p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() {
+				w.Advance(still)
 				go func() {
 					defer close(saved)
-					_ = q.refresh(id)
+					_ = q.Force(id)
 				}()
 				<-answered
 			}))
-			_ = p.refresh(id)
-			if r := w.record(id); r.Status != connection.Active {
+			_ = p.Force(id)
+			if r := w.Record(id); r.Status != connection.Active {
 				t.Errorf("a false verdict: %+v", r.Core)
 			}
 			close(judged)
 			<-saved
-			w.settle(id)
+			w.Settle(id)
 		})
 	})
 	t.Run("before its save", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p, q := w.start(), w.start()
-			p.store(onSave, 1, after[item.Result](func() {
-				w.advance(still)
-				w.wantCode(q.refresh(id), "provider_unavailable")
-				if r := w.record(id); r.Status != connection.Active || r.DoubtAt == 0 {
+			id := w.Connect("alice")
+			p, q := w.Start(), w.Start()
+			p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
+				w.Advance(still)
+				w.WantCode(q.Force(id), "provider_unavailable")
+				if r := w.Record(id); r.Status != connection.Active || r.DoubtAt == 0 {
 					t.Errorf("%+v", r.Core)
 				}
 			}))
-			w.must(p.refresh(id))
-			w.settle(id)
+			w.Must(p.Force(id))
+			w.Settle(id)
 		})
 	})
 }
@@ -234,58 +222,58 @@ var (
 
 func TestFault_F28_everybody_wants_the_same_token_at_once(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		w.slot(id)
-		first := w.record(id)
-		p, q, late := w.start(), w.start(), w.start()
+		id := w.Connect("alice")
+		w.NextSlot(id)
+		first := w.Record(id)
+		p, q, late := w.Start(), w.Start(), w.Start()
 		sending, others := make(chan struct{}), make(chan struct{})
-		p.wire(onSend, 1, after[*http.Response](func() {
+		p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() {
 			close(sending)
 			<-others // so nobody may wait for this send
 		}))
 		// The third worker read the connection before the first one claimed it.
 		read, done := make(chan struct{}), make(chan struct{})
-		late.store(onClaim, 1, after[item.Result](func() {
+		late.OnStore(brokertest.OnClaim, 1, brokertest.After[item.Result](func() {
 			close(read)
 			<-sending
 		}))
 		go func() {
 			defer close(done)
-			_ = late.slot(id)
+			_ = late.WorkOff(id)
 		}()
 		<-read
 		var holder sync.WaitGroup
-		holder.Go(func() { _ = p.slot(id) })
+		holder.Go(func() { _ = p.WorkOff(id) })
 		<-sending
 		<-done
 		var callers sync.WaitGroup
 		for n := range 64 {
-			worker := []*process{p, q}[n%2]
+			worker := []*brokertest.Process{p, q}[n%2]
 			callers.Go(func() {
 				switch n % 4 {
 				case 0, 1:
-					if v, err := worker.token(id, 60); err != nil || v.Generation != first.Gen {
+					if v, err := worker.Read(id, 60); err != nil || v.Generation != first.Gen {
 						t.Errorf("a read: generation %d, %v", v.Generation, err)
 					}
 				default:
-					if _, err := worker.w.handed(worker.Refresh(context.Background(), caller(), id, first.Gen, "")); code(err) != "refresh_in_progress" {
+					if _, err := worker.World.Handed(worker.Refresh(context.Background(), brokertest.Caller(), id, first.Gen, "")); brokertest.Code(err) != "refresh_in_progress" {
 						t.Errorf("a report of a 401: %v", err)
 					}
 				}
 			})
 		}
-		callers.Go(func() { q.tick() })
+		callers.Go(func() { q.TickNow() })
 		callers.Wait()
 		close(others)
 		holder.Wait()
-		if w.sent("refresh_token") != 1 || w.record(id).Gen != first.Gen+1 {
-			t.Fatalf("%d requests for one generation, now at %d", w.sent("refresh_token"), w.record(id).Gen)
+		if w.Sent("refresh_token") != 1 || w.Record(id).Gen != first.Gen+1 {
+			t.Fatalf("%d requests for one generation, now at %d", w.Sent("refresh_token"), w.Record(id).Gen)
 		}
-		v, err := w.handed(q.Refresh(context.Background(), caller(), id, first.Gen, ""))
-		if err != nil || v.Generation != first.Gen+1 || w.sent("refresh_token") != 1 {
+		v, err := w.Handed(q.Refresh(context.Background(), brokertest.Caller(), id, first.Gen, ""))
+		if err != nil || v.Generation != first.Gen+1 || w.Sent("refresh_token") != 1 {
 			t.Errorf("the report of an old token's 401: generation %d, %v", v.Generation, err)
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
@@ -293,22 +281,22 @@ var _ = mutant("F29", "internal/refresh/machine.go", `r.Left < s.Facts.SendTime+
 
 func TestFault_F29_an_invocation_ends_too_soon_for_a_refresh(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
-		_, err := p.Refresh(w.invocation(28*time.Second), caller(), id, 1, "")
-		w.wantCode(err, "provider_unavailable")
-		if r := w.record(id); r.Attempt.ID != "" || w.sent("refresh_token") != 0 {
-			t.Fatalf("%d sent with 28 s left: %+v", w.sent("refresh_token"), r.Core)
+		id := w.Connect("alice")
+		p := w.Start()
+		_, err := p.Refresh(w.invocation(28*time.Second), brokertest.Caller(), id, 1, "")
+		w.WantCode(err, "provider_unavailable")
+		if r := w.Record(id); r.Attempt.ID != "" || w.Sent("refresh_token") != 0 {
+			t.Fatalf("%d sent with 28 s left: %+v", w.Sent("refresh_token"), r.Core)
 		}
 		// With just enough time the whole of it fits, however the store behaves.
-		p.store(onSave, -1, failBefore)
-		begun := w.clock()
-		_, err = p.Refresh(w.invocation(30*time.Second), caller(), id, 1, "")
-		w.wantCode(err, "refresh_in_progress")
-		if took := w.clock().Sub(begun); took > 30*time.Second || w.inRescue() != 1 {
-			t.Errorf("after %s of 30 s %d records are safe", took, w.inRescue())
+		p.OnStore(brokertest.OnSave, -1, brokertest.FailBefore)
+		begun := w.Now()
+		_, err = p.Refresh(w.invocation(30*time.Second), brokertest.Caller(), id, 1, "")
+		w.WantCode(err, "refresh_in_progress")
+		if took := w.Now().Sub(begun); took > 30*time.Second || w.InRescue() != 1 {
+			t.Errorf("after %s of 30 s %d records are safe", took, w.InRescue())
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
@@ -322,22 +310,22 @@ var (
 
 func TestFault_F30_an_invocation_is_frozen_when_it_has_answered(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		ids := []string{w.connect("alice"), w.connect("bob")}
+		ids := []string{w.Connect("alice"), w.Connect("bob")}
 		for _, id := range ids {
-			w.slot(id)
+			w.NextSlot(id)
 		}
-		before, sent := w.conns.Load(), w.sent("refresh_token")
-		p := w.start()
+		before, sent := w.Conns.Load(), w.Sent("refresh_token")
+		p := w.Start()
 		var under atomic.Int64
 		arrived, release, done := make(chan struct{}, len(ids)), make(chan struct{}), make(chan error, 1)
-		p.wire(onSend, -1, func(call func() (*http.Response, error)) (*http.Response, error) {
+		p.OnWire(brokertest.OnSend, -1, func(call func() (*http.Response, error)) (*http.Response, error) {
 			under.Add(1)
 			defer under.Add(-1)
 			arrived <- struct{}{}
 			<-release
 			return call()
 		})
-		go func() { done <- p.RefreshAll(context.Background(), ids, w.minute()) }()
+		go func() { done <- p.RefreshAll(context.Background(), ids, w.Minute()) }()
 		<-arrived
 		select {
 		case <-done:
@@ -346,17 +334,17 @@ func TestFault_F30_an_invocation_is_frozen_when_it_has_answered(t *testing.T) {
 		default:
 		}
 		close(release)
-		w.must(<-done)
+		w.Must(<-done)
 		if n := under.Load(); n != 0 {
 			t.Errorf("%d requests outlive the handler", n)
 		}
-		p.heal()
+		p.Heal()
 		// Frozen for an hour: a connection kept open would be dead by now.
-		w.advance(refresh.Horizon * time.Second)
-		w.must(p.refresh(ids[0]))
-		if n, requests := w.conns.Load()-before, w.sent("refresh_token")-sent; int(n) != requests || requests == 0 {
+		w.Advance(refresh.Horizon * time.Second)
+		w.Must(p.Force(ids[0]))
+		if n, requests := w.Conns.Load()-before, w.Sent("refresh_token")-sent; int(n) != requests || requests == 0 {
 			t.Errorf("%d connections for %d requests", n, requests)
 		}
-		w.settle(ids...)
+		w.Settle(ids...)
 	})
 }

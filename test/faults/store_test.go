@@ -1,16 +1,14 @@
 package faults_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/refresh"
@@ -21,39 +19,39 @@ var _ = mutant("F12", "internal/refresh/machine.go", `case !r.Applied && (!r.Fou
 
 func TestFault_F12_a_claim_is_applied_and_sent_again(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
-		p.store(onClaim, 1, repeat)
-		p.wire(onSend, 1, after[*http.Response](func() {
-			if w.record(id).DoubtAt != 0 {
+		id := w.Connect("alice")
+		p := w.Start()
+		p.OnStore(brokertest.OnClaim, 1, brokertest.Repeat)
+		p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() {
+			if w.Record(id).DoubtAt != 0 {
 				t.Error("our own claim put us in doubt")
 			}
 		}))
-		w.must(p.refresh(id))
-		if w.sent("refresh_token") != 1 || w.record(id).Gen != 2 {
-			t.Fatalf("%d requests, %+v", w.sent("refresh_token"), w.record(id).Core)
+		w.Must(p.Force(id))
+		if w.Sent("refresh_token") != 1 || w.Record(id).Gen != 2 {
+			t.Fatalf("%d requests, %+v", w.Sent("refresh_token"), w.Record(id).Core)
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
 var _ = mutant("F13", "internal/refresh/machine.go", `case c.SaveID == saveID && saveID != "":`, `case c.SaveID == "":`)
 
 func TestFault_F13_a_save_is_applied_and_sent_again(t *testing.T) {
-	for name, lost := range map[string]fault[item.Result]{"by the SDK": repeat, "by us": loseAnswer} {
+	for name, lost := range map[string]brokertest.Fault[item.Result]{"by the SDK": brokertest.Repeat, "by us": brokertest.LoseAnswer} {
 		t.Run(name, func(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				w.slot(id)
-				p := w.start()
-				p.store(onSave, 1, lost)
-				if rep := p.tick(); rep.Outcomes[refresh.Saved.String()] != 1 {
+				id := w.Connect("alice")
+				w.NextSlot(id)
+				p := w.Start()
+				p.OnStore(brokertest.OnSave, 1, lost)
+				if rep := p.TickNow(); rep.Outcomes[refresh.Saved.String()] != 1 {
 					t.Errorf("outcomes %v", rep.Outcomes)
 				}
-				if w.record(id).Gen != 2 || w.sent("revoke") != 0 || w.inRescue() != 0 {
-					t.Fatalf("generation %d, %d revocations, %d rescued", w.record(id).Gen, w.sent("revoke"), w.inRescue())
+				if w.Record(id).Gen != 2 || w.Sent("revoke") != 0 || w.InRescue() != 0 {
+					t.Fatalf("generation %d, %d revocations, %d rescued", w.Record(id).Gen, w.Sent("revoke"), w.InRescue())
 				}
-				w.settle(id)
+				w.Settle(id)
 			})
 		})
 	}
@@ -63,16 +61,16 @@ var _ = mutant("F14", "internal/refresh/machine.go", `case g < c.DisconnectGen &
 
 func TestFault_F14_a_save_is_sent_again_after_a_later_refresh(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
-		p.store(onSave, 1, repeatAfter(func() { w.must(w.home.refresh(id)) }))
-		got, err := p.refreshed(id)
-		w.must(err)
-		newest, _ := w.tokens(id)
-		if got.Generation != 3 || got.AccessToken.Reveal() != newest || w.sent("revoke") != 0 || w.inRescue() != 0 {
-			t.Fatalf("generation %d, %d revocations, %d rescued", got.Generation, w.sent("revoke"), w.inRescue())
+		id := w.Connect("alice")
+		p := w.Start()
+		p.OnStore(brokertest.OnSave, 1, brokertest.RepeatAfter(func() { w.Must(w.Home.Force(id)) }))
+		got, err := p.Forced(id)
+		w.Must(err)
+		newest, _ := w.Tokens(id)
+		if got.Generation != 3 || got.AccessToken.Reveal() != newest || w.Sent("revoke") != 0 || w.InRescue() != 0 {
+			t.Fatalf("generation %d, %d revocations, %d rescued", got.Generation, w.Sent("revoke"), w.InRescue())
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
@@ -83,42 +81,42 @@ var _ = mutant("F15", "internal/refresh/disconnect.go", `case overtaken && c.Sta
 var _ = mutant("F15", "internal/connection/writes.go", `item.Put("tok_gen", w.Gen+1), item.Put("consent_seq", w.Seq),`, `item.Put("tok_gen", w.Gen+1),`)
 
 func TestFault_F15_a_reconnect_is_sent_again_after_a_refresh(t *testing.T) {
-	for name, lost := range map[string]func(func()) fault[item.Result]{
-		"by the SDK": repeatAfter,
-		"by the tick": func(meanwhile func()) fault[item.Result] {
+	for name, lost := range map[string]func(func()) brokertest.Fault[item.Result]{
+		"by the SDK": brokertest.RepeatAfter,
+		"by the tick": func(meanwhile func()) brokertest.Fault[item.Result] {
 			return func(call func() (item.Result, error)) (item.Result, error) {
 				_, _ = call()
 				meanwhile()
-				return item.Result{}, errStore
+				return item.Result{}, brokertest.ErrStore
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				p := w.start()
-				p.store(onConsent, 1, lost(func() { w.must(w.home.refresh(id)) }))
-				w.reconnect(p, "alice", id)
-				w.advance(2 * time.Minute)
-				w.home.tick()
-				if r := w.record(id); r.Gen != 3 || r.ConsentSeq != 1 {
+				id := w.Connect("alice")
+				p := w.Start()
+				p.OnStore(brokertest.OnConsent, 1, lost(func() { w.Must(w.Home.Force(id)) }))
+				w.Reconnect(p, "alice", id)
+				w.Advance(2 * time.Minute)
+				w.Home.TickNow()
+				if r := w.Record(id); r.Gen != 3 || r.ConsentSeq != 1 {
 					t.Fatalf("%+v", r.Core)
 				}
-				w.settle(id)
+				w.Settle(id)
 			})
 		})
 	}
 	t.Run("a disconnect", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p := w.start()
-			p.store(onTombstone, 1, repeatAfter(func() { w.wantCode(w.home.refresh(id), "disconnected") }))
-			rec, err := p.Disconnect(context.Background(), caller(), id)
-			w.must(err)
-			if rec.Revoked != "at_provider" || w.record(id).Refresh != "" {
+			id := w.Connect("alice")
+			p := w.Start()
+			p.OnStore(brokertest.OnTombstone, 1, brokertest.RepeatAfter(func() { w.WantCode(w.Home.Force(id), "disconnected") }))
+			rec, err := p.Disconnect(context.Background(), brokertest.Caller(), id)
+			w.Must(err)
+			if rec.Revoked != "at_provider" || w.Record(id).Refresh != "" {
 				t.Errorf("receipt %+v", rec)
 			}
-			w.check()
+			w.Check()
 		})
 	})
 	t.Run("a disconnect, after a reconnect", func(t *testing.T) {
@@ -142,43 +140,43 @@ var _ = mutant("F16", "internal/refresh/machine.go", `	case r.Now < s.Until:
 
 func TestFault_F16_the_store_throttles(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p := w.start()
-		for _, kind := range []string{onGet, onClaim} {
-			p.store(kind, -1, throttle)
-			if err := p.refresh(id); err == nil || w.sent("refresh_token") != 0 {
-				t.Fatalf("%s throttled: %v, %d sent", kind, err, w.sent("refresh_token"))
+		id := w.Connect("alice")
+		p := w.Start()
+		for _, kind := range []string{brokertest.OnGet, brokertest.OnClaim} {
+			p.OnStore(kind, -1, brokertest.Throttle)
+			if err := p.Force(id); err == nil || w.Sent("refresh_token") != 0 {
+				t.Fatalf("%s throttled: %v, %d sent", kind, err, w.Sent("refresh_token"))
 			}
-			p.heal()
+			p.Heal()
 		}
-		if r := w.record(id); r.Attempt.ID != "" || r.DoubtAt != 0 {
+		if r := w.Record(id); r.Attempt.ID != "" || r.DoubtAt != 0 {
 			t.Fatalf("%+v", r.Core)
 		}
-		p.store(onSave, 3, throttle)
-		begun := w.clock()
-		w.must(p.refresh(id))
-		if took := w.clock().Sub(begun); took > time.Second {
+		p.OnStore(brokertest.OnSave, 3, brokertest.Throttle)
+		begun := w.Now()
+		w.Must(p.Force(id))
+		if took := w.Now().Sub(begun); took > time.Second {
 			t.Errorf("a save throttled three times took %s", took)
 		}
-		p.store(onSave, -1, throttle)
-		begun = w.clock()
-		w.wantCode(p.refresh(id), "refresh_in_progress")
-		if took := w.clock().Sub(begun); w.inRescue() != 1 || took > (refresh.SaveTime+2000)*time.Millisecond {
-			t.Errorf("%d rescued after %s", w.inRescue(), took)
+		p.OnStore(brokertest.OnSave, -1, brokertest.Throttle)
+		begun = w.Now()
+		w.WantCode(p.Force(id), "refresh_in_progress")
+		if took := w.Now().Sub(begun); w.InRescue() != 1 || took > (refresh.SaveTime+2000)*time.Millisecond {
+			t.Errorf("%d rescued after %s", w.InRescue(), took)
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
 }
 
 // down is a store that does not answer for a while by the clock.
-func (w *world) down(d time.Duration) fault[item.Result] {
+func (w *world) down(d time.Duration) brokertest.Fault[item.Result] {
 	var until time.Time
 	return func(call func() (item.Result, error)) (item.Result, error) {
 		if until.IsZero() {
-			until = w.clock().Add(d)
+			until = w.Now().Add(d)
 		}
-		if w.clock().Before(until) {
-			return item.Result{}, errStore
+		if w.Now().Before(until) {
+			return item.Result{}, brokertest.ErrStore
 		}
 		return call()
 	}
@@ -199,31 +197,31 @@ func TestFault_F17_the_store_is_down_after_the_exchange(t *testing.T) {
 	}{"for 1 s": {time.Second, 0}, "for 10 s": {10 * time.Second, 1}, "for 10 min": {10 * time.Minute, 1}} {
 		t.Run(name, func(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				p, q := w.start(), w.start()
+				id := w.Connect("alice")
+				p, q := w.Start(), w.Start()
 				down := w.down(c.down)
-				p.wire(onSend, 1, after[*http.Response](func() {
-					for _, kind := range []string{anyWrite, onGet} {
-						p.store(kind, -1, down)
-						q.store(kind, -1, down)
+				p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() {
+					for _, kind := range []string{brokertest.AnyWrite, brokertest.OnGet} {
+						p.OnStore(kind, -1, down)
+						q.OnStore(kind, -1, down)
 					}
 				}))
-				_ = p.refresh(id)
-				if w.inRescue() != c.rescued || w.sent("refresh_token") != 1 {
-					t.Fatalf("%d rescued, %d sent", w.inRescue(), w.sent("refresh_token"))
+				_ = p.Force(id)
+				if w.InRescue() != c.rescued || w.Sent("refresh_token") != 1 {
+					t.Fatalf("%d rescued, %d sent", w.InRescue(), w.Sent("refresh_token"))
 				}
 				// Others try all the while, as soon as they reach the store, and come to no verdict.
 				for range 12 {
-					w.advance(time.Minute)
-					_ = q.refresh(id)
-					if r := w.record(id); r.Status != connection.Active {
+					w.Advance(time.Minute)
+					_ = q.Force(id)
+					if r := w.Record(id); r.Status != connection.Active {
 						t.Fatalf("a verdict, though the tokens are safe: %+v", r.Core)
 					}
-					if w.inRescue() > 0 && w.record(id).DoubtAt != 0 && w.unix()-w.record(id).DoubtAt > 120 {
+					if w.InRescue() > 0 && w.Record(id).DoubtAt != 0 && w.Unix()-w.Record(id).DoubtAt > 120 {
 						break // the queue has delivered by now
 					}
 				}
-				w.settle(id)
+				w.Settle(id)
 			})
 		})
 	}
@@ -237,43 +235,43 @@ type invocation struct {
 }
 
 func (w *world) invocation(d time.Duration) context.Context {
-	return invocation{context.Background(), w, w.clock().Add(d)}
+	return invocation{context.Background(), w, w.Now().Add(d)}
 }
 
 func (i invocation) Deadline() (time.Time, bool) {
-	return time.Now().Add(i.end.Sub(i.w.clock())), true
+	return time.Now().Add(i.end.Sub(i.w.Now())), true
 }
 
 var _ = mutant("F18", "internal/refresh/machine.go", `		return s.to(stepRescue), Effect{Kind: EffectRescue} // both are down: in turn, to the end`, `		return s.done(LostTokens)`)
 
 func TestFault_F18_store_and_rescue_are_both_down(t *testing.T) {
 	try := func(w *world, down time.Duration) (id string, err error) {
-		id = w.connect("alice")
-		p := w.start()
-		p.rescueDown = true
-		p.store(onSave, -1, w.down(down))
-		_, err = p.Refresh(w.invocation(time.Minute), caller(), id, 1, "")
+		id = w.Connect("alice")
+		p := w.Start()
+		p.SetRescueDown(true)
+		p.OnStore(brokertest.OnSave, -1, w.down(down))
+		_, err = p.Refresh(w.invocation(time.Minute), brokertest.Caller(), id, 1, "")
 		return id, err
 	}
 	t.Run("saved at the end of the invocation", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
 			id, err := try(w, 45*time.Second)
-			w.must(err)
-			w.settle(id)
+			w.Must(err)
+			w.Settle(id)
 		})
 	})
 	t.Run("lost", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			begun := w.clock()
+			begun := w.Now()
 			id, err := try(w, time.Hour)
-			w.wantCode(err, "provider_unavailable")
-			if took := w.clock().Sub(begun); took < 50*time.Second || took > time.Minute {
+			w.WantCode(err, "provider_unavailable")
+			if took := w.Now().Sub(begun); took < 50*time.Second || took > time.Minute {
 				t.Errorf("it was tried for %s of a minute", took)
 			}
-			if !strings.Contains(w.log.String(), `"outcome":"lost_tokens"`) {
-				t.Errorf("the loss is not in the log\n%s", w.log)
+			if !strings.Contains(w.Log.String(), `"outcome":"lost_tokens"`) {
+				t.Errorf("the loss is not in the log\n%s", w.Log)
 			}
-			w.lost(id, "alice")
+			w.Lost(id, "alice")
 		})
 	})
 }
@@ -282,55 +280,30 @@ var _ = mutant("F19", "internal/refresh/machine.go", `s.Lease = r.Now + s.leaseT
 
 func TestFault_F19_the_store_is_slow(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.connect("alice")
-		p, q := w.start(), w.start()
-		second := func() { _ = q.refresh(id) }
-		p.store(onClaim, 1, w.slow(3*time.Second))
-		p.wire(onSend, 1, func(call func() (*http.Response, error)) (*http.Response, error) {
-			w.advance(14 * time.Second)
+		id := w.Connect("alice")
+		p, q := w.Start(), w.Start()
+		second := func() { _ = q.Force(id) }
+		p.OnStore(brokertest.OnClaim, 1, w.Slow(3*time.Second))
+		p.OnWire(brokertest.OnSend, 1, func(call func() (*http.Response, error)) (*http.Response, error) {
+			w.Advance(14 * time.Second)
 			return call()
 		})
-		p.store(onSave, 2, func(func() (item.Result, error)) (item.Result, error) {
-			w.advance(3 * time.Second)
+		p.OnStore(brokertest.OnSave, 2, func(func() (item.Result, error)) (item.Result, error) {
+			w.Advance(3 * time.Second)
 			second()
-			return item.Result{}, errStore
+			return item.Result{}, brokertest.ErrStore
 		})
-		p.store(onSave, 1, func(call func() (item.Result, error)) (item.Result, error) {
-			w.advance(3 * time.Second)
+		p.OnStore(brokertest.OnSave, 1, func(call func() (item.Result, error)) (item.Result, error) {
+			w.Advance(3 * time.Second)
 			second()
 			return call()
 		})
-		w.must(p.refresh(id))
-		if w.sent("refresh_token") != 1 || w.record(id).Gen != 2 {
-			t.Fatalf("%d requests while the first was at work", w.sent("refresh_token"))
+		w.Must(p.Force(id))
+		if w.Sent("refresh_token") != 1 || w.Record(id).Gen != 2 {
+			t.Fatalf("%d requests while the first was at work", w.Sent("refresh_token"))
 		}
-		w.settle(id)
+		w.Settle(id)
 	})
-}
-
-// answers changes the provider's next token answer.
-func answers(change func(map[string]any)) fault[*http.Response] {
-	return func(call func() (*http.Response, error)) (*http.Response, error) {
-		res, err := call()
-		if err != nil {
-			return nil, err
-		}
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			return nil, err
-		}
-		var m map[string]any
-		if err := json.Unmarshal(body, &m); err != nil {
-			return nil, err
-		}
-		change(m)
-		if body, err = json.Marshal(m); err != nil {
-			return nil, err
-		}
-		res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		res.Header.Del("Content-Length")
-		return res, nil
-	}
 }
 
 var (
@@ -344,31 +317,31 @@ func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
 	huge := strings.Repeat("x", 400<<10)
 	t.Run("its access token", func(t *testing.T) {
 		onStores(t, "on_use", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			access, _ := w.tokens(id)
-			p := w.start()
-			p.wire(onSend, 1, answers(func(m map[string]any) { m["access_token"] = huge }))
-			err := p.refresh(id)
-			w.wantCode(err, "provider_unavailable")
-			got, rt := w.tokens(id)
-			info, _ := w.sim.Lookup(sim, rt)
-			if r := w.record(id); got != access || !info.Live || r.RetryAt == 0 || r.Attempt.ID != "" || w.inRescue() != 0 {
+			id := w.Connect("alice")
+			access, _ := w.Tokens(id)
+			p := w.Start()
+			p.OnWire(brokertest.OnSend, 1, brokertest.Rewrite(func(m map[string]any) { m["access_token"] = huge }))
+			err := p.Force(id)
+			w.WantCode(err, "provider_unavailable")
+			got, rt := w.Tokens(id)
+			info, _ := w.Sim.Lookup(brokertest.Integration, rt)
+			if r := w.Record(id); got != access || !info.Live || r.RetryAt == 0 || r.Attempt.ID != "" || w.InRescue() != 0 {
 				t.Fatalf("refresh token live: %v, %+v", info.Live, r.Core)
 			}
-			w.settle(id)
+			w.Settle(id)
 		})
 	})
 	t.Run("its refresh token", func(t *testing.T) {
 		onStores(t, "on_use", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			_, rt := w.tokens(id)
-			p := w.start()
-			p.wire(onSend, 1, answers(func(m map[string]any) { m["refresh_token"] = huge }))
-			_ = p.refresh(id)
-			if _, kept := w.tokens(id); kept != rt || w.record(id).DoubtAt == 0 || w.inRescue() != 0 {
-				t.Fatalf("%+v", w.record(id).Core)
+			id := w.Connect("alice")
+			_, rt := w.Tokens(id)
+			p := w.Start()
+			p.OnWire(brokertest.OnSend, 1, brokertest.Rewrite(func(m map[string]any) { m["refresh_token"] = huge }))
+			_ = p.Force(id)
+			if _, kept := w.Tokens(id); kept != rt || w.Record(id).DoubtAt == 0 || w.InRescue() != 0 {
+				t.Fatalf("%+v", w.Record(id).Core)
 			}
-			w.settle(id)
+			w.Settle(id)
 		})
 	})
 	t.Run("what stands beside it leaves no room", func(t *testing.T) {
@@ -419,11 +392,11 @@ func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
 	}
 	t.Run("its scope", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p := w.start()
-			p.wire(onSend, 1, answers(func(m map[string]any) { m["scope"] = huge }))
-			w.must(p.refresh(id))
-			w.settle(id)
+			id := w.Connect("alice")
+			p := w.Start()
+			p.OnWire(brokertest.OnSend, 1, brokertest.Rewrite(func(m map[string]any) { m["scope"] = huge }))
+			w.Must(p.Force(id))
+			w.Settle(id)
 		})
 	})
 }
@@ -431,39 +404,39 @@ func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
 // meanwhile is what another process may do to a connection just before a write of ours
 // arrives: every shape that a refused write can find.
 func meanwhile() map[string]func(w *world, id string) {
-	do := func(w *world, f func(p *process)) { f(w.start()) }
+	do := func(w *world, f func(p *brokertest.Process)) { f(w.Start()) }
 	return map[string]func(w *world, id string){
 		"deleted": func(w *world, id string) {
-			_, err := w.base.Connections.Delete(context.Background(), id)
-			w.must(err)
+			_, err := w.Store.Connections.Delete(context.Background(), id)
+			w.Must(err)
 		},
 		"disconnected": func(w *world, id string) {
-			do(w, func(p *process) { _, _ = p.Disconnect(context.Background(), caller(), id) })
+			do(w, func(p *brokertest.Process) { _, _ = p.Disconnect(context.Background(), brokertest.Caller(), id) })
 		},
 		"superseded": func(w *world, id string) {
-			_, err := w.base.Write(context.Background(), id, connection.Supersede{ID: id, ConsentedAt: w.unix() + 1, Now: w.unix()})
-			w.must(err)
+			_, err := w.Store.Write(context.Background(), id, connection.Supersede{ID: id, ConsentedAt: w.Unix() + 1, Now: w.Unix()})
+			w.Must(err)
 		},
-		"reconnected": func(w *world, id string) { w.reconnect(w.home, "alice", id) },
+		"reconnected": func(w *world, id string) { w.Reconnect(w.Home, "alice", id) },
 		"disconnected and reconnected": func(w *world, id string) {
-			do(w, func(p *process) { _, _ = p.Disconnect(context.Background(), caller(), id) })
-			w.reconnect(w.home, "alice", id)
+			do(w, func(p *brokertest.Process) { _, _ = p.Disconnect(context.Background(), brokertest.Caller(), id) })
+			w.Reconnect(w.Home, "alice", id)
 		},
 		"claimed by another": func(w *world, id string) {
-			r := w.record(id)
-			_, err := w.base.Write(context.Background(), id, connection.Claim{Gen: r.Gen, Now: w.unix(), Over: r.Attempt.ID, Attempt: connection.Attempt{
-				ID: "other", BaseGen: r.Gen, LeaseUntil: w.unix() + 35, Since: w.unix(),
+			r := w.Record(id)
+			_, err := w.Store.Write(context.Background(), id, connection.Claim{Gen: r.Gen, Now: w.Unix(), Over: r.Attempt.ID, Attempt: connection.Attempt{
+				ID: "other", BaseGen: r.Gen, LeaseUntil: w.Unix() + 35, Since: w.Unix(),
 			}})
-			w.must(err)
+			w.Must(err)
 		},
 		"saved by another": func(w *world, id string) {
-			w.lease()
-			_ = w.start().refresh(id)
+			w.EndLease()
+			_ = w.Start().Force(id)
 		},
 		"judged by another": func(w *world, id string) {
-			r := w.record(id)
-			_, err := w.base.Write(context.Background(), id, connection.Verdict{ID: id, Gen: r.Gen, Attempt: r.Attempt.ID, Reason: connection.LostResponse, Now: w.unix()})
-			w.must(err)
+			r := w.Record(id)
+			_, err := w.Store.Write(context.Background(), id, connection.Verdict{ID: id, Gen: r.Gen, Attempt: r.Attempt.ID, Reason: connection.LostResponse, Now: w.Unix()})
+			w.Must(err)
 		},
 	}
 }
@@ -476,26 +449,30 @@ var (
 // Whatever another process did just before a write arrives, the write comes to an end
 // that suits it: what was decided meanwhile stands, nothing is lost and nobody waits.
 func TestFault_F21_every_write_meets_every_state(t *testing.T) {
-	refreshing := func(w *world, p *process, id string) { _ = p.refresh(id) }
-	writes := map[string]func(w *world, p *process, id string){
-		onClaim: refreshing,
-		onSave:  refreshing,
-		onLater: func(w *world, p *process, id string) {
-			w.provider(simprovider.Fault{Kind: "status", Status: http.StatusConflict})
-			_ = p.refresh(id)
+	refreshing := func(w *world, p *brokertest.Process, id string) { _ = p.Force(id) }
+	writes := map[string]func(w *world, p *brokertest.Process, id string){
+		brokertest.OnClaim: refreshing,
+		brokertest.OnSave:  refreshing,
+		brokertest.OnLater: func(w *world, p *brokertest.Process, id string) {
+			w.ProviderFault(simprovider.Fault{Kind: "status", Status: http.StatusConflict})
+			_ = p.Force(id)
 		},
-		onVerdict: func(w *world, p *process, id string) {
-			p.wire(onSend, 1, after[*http.Response](func() { w.userEnds("alice") }))
-			_ = p.refresh(id)
+		brokertest.OnVerdict: func(w *world, p *brokertest.Process, id string) {
+			p.OnWire(brokertest.OnSend, 1, brokertest.After[*http.Response](func() { w.UserEnds("alice") }))
+			_ = p.Force(id)
 		},
-		onNumber:    func(w *world, p *process, id string) { w.reconnect(p, "alice", id) },
-		onConsent:   func(w *world, p *process, id string) { w.reconnect(p, "alice", id) },
-		onTombstone: func(w *world, p *process, id string) { _, _ = p.Disconnect(context.Background(), caller(), id) },
-		onErase:     func(w *world, p *process, id string) { _, _ = p.Disconnect(context.Background(), caller(), id) },
+		brokertest.OnNumber:  func(w *world, p *brokertest.Process, id string) { w.Reconnect(p, "alice", id) },
+		brokertest.OnConsent: func(w *world, p *brokertest.Process, id string) { w.Reconnect(p, "alice", id) },
+		brokertest.OnTombstone: func(w *world, p *brokertest.Process, id string) {
+			_, _ = p.Disconnect(context.Background(), brokertest.Caller(), id)
+		},
+		brokertest.OnErase: func(w *world, p *brokertest.Process, id string) {
+			_, _ = p.Disconnect(context.Background(), brokertest.Caller(), id)
+		},
 	}
 	for write, run := range writes {
 		for state, before := range meanwhile() {
-			if write == onErase && slices.Contains([]string{"judged by another", "claimed by another", "saved by another"}, state) {
+			if write == brokertest.OnErase && slices.Contains([]string{"judged by another", "claimed by another", "saved by another"}, state) {
 				continue // nobody refreshes what is disconnected
 			}
 			t.Run(write+" "+state, func(t *testing.T) {
@@ -504,21 +481,21 @@ func TestFault_F21_every_write_meets_every_state(t *testing.T) {
 					profile = "on_use" // the other's send must be answered too
 				}
 				onStores(t, profile, func(t *testing.T, w *world) {
-					id := w.connect("alice")
-					p := w.start()
+					id := w.Connect("alice")
+					p := w.Start()
 					met := false
 					var found item.Item
-					p.store(write, 1, after[item.Result](func() {
+					p.OnStore(write, 1, brokertest.After[item.Result](func() {
 						before(w, id)
 						met = true
-						found, _ = w.base.Connections.Get(context.Background(), id)
+						found, _ = w.Store.Connections.Get(context.Background(), id)
 					}))
 					run(w, p, id)
 					if !met {
 						t.Fatal("the write was not made")
 					}
 					w.stands(write, state, id, found)
-					w.check()
+					w.Check()
 				})
 			})
 		}
@@ -527,31 +504,31 @@ func TestFault_F21_every_write_meets_every_state(t *testing.T) {
 
 // stands fails where a write undid what it found.
 func (w *world) stands(write, state, id string, found item.Item) {
-	w.t.Helper()
-	now, err := w.base.Connections.Get(context.Background(), id)
-	w.must(err)
-	consents := write == onNumber || write == onConsent
+	w.T.Helper()
+	now, err := w.Store.Connections.Get(context.Background(), id)
+	w.Must(err)
+	consents := write == brokertest.OnNumber || write == brokertest.OnConsent
 	switch state {
 	case "deleted":
 		if now != nil {
-			w.t.Error("a deleted connection came back")
+			w.T.Error("a deleted connection came back")
 		}
 	case "disconnected", "superseded":
 		if now.String("status") != string(connection.Disconnected) || now.String("reason") != found.String("reason") {
-			w.t.Errorf("it is %s %s", now.String("status"), now.String("reason"))
+			w.T.Errorf("it is %s %s", now.String("status"), now.String("reason"))
 		}
 	case "reconnected", "disconnected and reconnected", "saved by another":
-		ends := write == onTombstone || consents
+		ends := write == brokertest.OnTombstone || consents
 		if !ends && (now.Int("gen") != found.Int("gen") || now.Bytes("rt") != found.Bytes("rt") || now.String("status") != found.String("status")) {
-			w.t.Errorf("what was stored meanwhile is gone: generation %d, then %d %s", found.Int("gen"), now.Int("gen"), now.String("status"))
+			w.T.Errorf("what was stored meanwhile is gone: generation %d, then %d %s", found.Int("gen"), now.Int("gen"), now.String("status"))
 		}
 	case "claimed by another":
-		if write != onSave && write != onTombstone && !consents && now.Map("attempt").String("id") != "other" {
-			w.t.Errorf("the other's claim is gone")
+		if write != brokertest.OnSave && write != brokertest.OnTombstone && !consents && now.Map("attempt").String("id") != "other" {
+			w.T.Errorf("the other's claim is gone")
 		}
 	case "judged by another":
-		if (write == onSave || write == onConsent) != (now.String("status") == string(connection.Active)) && write != onTombstone && write != onNumber {
-			w.t.Errorf("it is %s", now.String("status"))
+		if (write == brokertest.OnSave || write == brokertest.OnConsent) != (now.String("status") == string(connection.Active)) && write != brokertest.OnTombstone && write != brokertest.OnNumber {
+			w.T.Errorf("it is %s", now.String("status"))
 		}
 	}
 }

@@ -1,8 +1,10 @@
-package faults_test
+package brokertest
 
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/secret"
 )
 
 // watch sees every write that is applied, every token that a provider gives and every
@@ -35,13 +38,16 @@ type sealed struct {
 func newWatch() watch { return watch{stored: map[string][]sealed{}} }
 
 func (o *watch) secret(s string) {
+	if s == "" {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.secrets = append(o.secrets, s)
 }
 
-// handed notes a token that was handed out.
-func (w *world) handed(v broker.TokenView, err error) (broker.TokenView, error) {
+// Handed notes a token that was handed out.
+func (w *World) Handed(v broker.TokenView, err error) (broker.TokenView, error) {
 	w.watch.mu.Lock()
 	defer w.watch.mu.Unlock()
 	if err == nil {
@@ -52,11 +58,11 @@ func (w *world) handed(v broker.TokenView, err error) (broker.TokenView, error) 
 
 // observed carries out a write and looks at what it changed. Writes of one world are
 // serial here, so that before and after belong together.
-func (w *world) observed(ctx context.Context, base item.Table, key string, u item.Update) (item.Result, error) {
+func (w *World) observed(ctx context.Context, base item.Table, key string, u item.Update) (item.Result, error) {
 	if !strings.HasPrefix(key, "conn_") {
 		return base.Update(ctx, key, u)
 	}
-	now := w.unix()
+	now := w.Unix()
 	w.watch.mu.Lock()
 	defer w.watch.mu.Unlock()
 	old, err := base.Get(ctx, key)
@@ -103,16 +109,21 @@ func (o *watch) look(id string, old, now item.Item, at int64) {
 	}
 }
 
-// check is what must hold at the end of every row: the invariants, and no secret in any
+// Check is what must hold at the end of every row: the invariants, and no secret in any
 // log or stored value. Each of the connections named must be active, and able to go on.
-func (w *world) check(ids ...string) {
-	w.t.Helper()
+func (w *World) Check(ids ...string) {
+	w.T.Helper()
 	for _, id := range ids {
-		if r := w.record(id); r.Status != connection.Active || !w.live(id) {
-			w.t.Errorf("S1: %s is %s %s, refresh token live: %v", id, r.Status, r.Reason, w.live(id))
+		if r := w.Record(id); r.Status != connection.Active || !w.Live(id) {
+			w.T.Errorf("S1: %s is %s %s, refresh token live: %v", id, r.Status, r.Reason, w.Live(id))
 		}
 	}
-	k := w.keys()
+	w.checkInvariants(w.Keyring())
+	w.CheckSecrets()
+}
+
+func (w *World) checkInvariants(k *secret.Keyring) {
+	w.T.Helper()
 	w.watch.mu.Lock()
 	defer w.watch.mu.Unlock()
 	kept := map[string]bool{}
@@ -122,7 +133,7 @@ func (w *world) check(ids ...string) {
 			kept[w.opened(k, id, s.gen, "at", s.at)] = true
 			rt := w.opened(k, id, s.gen, "rt", s.rt)
 			if slices.Contains(before, rt) && before[len(before)-1] != rt {
-				w.t.Errorf("S6: %s went back to a refresh token of before", id)
+				w.T.Errorf("S6: %s went back to a refresh token of before", id)
 			}
 			if rt != "" {
 				before = append(before, rt)
@@ -131,47 +142,134 @@ func (w *world) check(ids ...string) {
 	}
 	for _, t := range w.watch.handed {
 		if !kept[t] {
-			w.t.Error("S2: an access token was handed out that was never stored")
+			w.T.Error("S2: an access token was handed out that was never stored")
 		}
 	}
 	for _, b := range w.watch.broken {
-		w.t.Error(b)
+		w.T.Error(b)
 	}
 	if w.watch.revoked && !w.watch.ended {
-		w.t.Error("S3: revoked, and nobody ended it")
+		w.T.Error("S3: revoked, and nobody ended it")
 	}
 	if w.watch.verdicts > w.watch.refusals {
-		w.t.Errorf("S10: %d verdicts on %d refusals", w.watch.verdicts, w.watch.refusals)
+		w.T.Errorf("S10: %d verdicts on %d refusals", w.watch.verdicts, w.watch.refusals)
 	}
-	w.checkSecrets()
 }
 
-// checkSecrets looks for tokens, codes and client secrets where none may stand.
-func (w *world) checkSecrets() {
-	w.t.Helper()
-	log := w.log.String()
-	for _, s := range append(slices.Clone(w.watch.secrets), clientSecret) {
-		if strings.Contains(log, s) {
-			w.t.Errorf("the log holds a secret of %d bytes", len(s))
+// CheckSecrets looks for whatever was noted as a secret where none may stand.
+func (w *World) CheckSecrets() {
+	w.T.Helper()
+	w.WantNoSecrets("the log", w.Log.String())
+	for key, i := range w.Items() {
+		w.WantNoSecrets(key, fmt.Sprint(map[string]item.Value(i)))
+	}
+}
+
+// WantNoSecrets fails where a text holds a secret in clear; what is its name.
+func (w *World) WantNoSecrets(what, text string) {
+	w.T.Helper()
+	w.watch.mu.Lock()
+	defer w.watch.mu.Unlock()
+	for _, s := range w.watch.secrets {
+		if strings.Contains(text, s) {
+			w.T.Errorf("%s holds a secret of %d bytes in clear", what, len(s))
 		}
 	}
-	for _, t := range []item.Table{w.base.Connections, w.base.Authorizations} {
+}
+
+// Items are all items of both tables, by their keys.
+func (w *World) Items() map[string]item.Item {
+	w.T.Helper()
+	all := map[string]item.Item{}
+	for _, t := range []item.Table{w.Store.Connections, w.Store.Authorizations} {
 		for after := ""; ; {
 			page, err := t.Scan(context.Background(), after, 100)
-			w.must(err)
+			w.Must(err)
 			for _, key := range page.Keys {
-				i, err := t.Get(context.Background(), key)
-				w.must(err)
-				text := fmt.Sprint(map[string]item.Value(i))
-				for _, s := range w.watch.secrets {
-					if strings.Contains(text, s) {
-						w.t.Errorf("%s holds a secret in clear", key)
-					}
-				}
+				all[key], err = t.Get(context.Background(), key)
+				w.Must(err)
 			}
 			if after = page.Next; after == "" {
 				break
 			}
 		}
+	}
+	return all
+}
+
+// LiveTokens is how many of all the tokens that the provider ever gave it would still
+// take.
+func (w *World) LiveTokens() int {
+	w.watch.mu.Lock()
+	defer w.watch.mu.Unlock()
+	n := 0
+	for _, s := range w.watch.secrets {
+		if info, known := w.Sim.Lookup(Integration, s); known && info.Live {
+			n++
+		}
+	}
+	return n
+}
+
+// Forgive takes an observation back that the row explains.
+func (w *World) Forgive(prefix string) {
+	w.watch.mu.Lock()
+	defer w.watch.mu.Unlock()
+	var left []string
+	for _, b := range w.watch.broken {
+		if !strings.HasPrefix(b, prefix) {
+			left = append(left, b)
+		}
+	}
+	w.watch.broken = left
+}
+
+// EndGrant ends the grant of one connection at the provider.
+func (w *World) EndGrant(id string) {
+	w.T.Helper()
+	_, rt := w.Tokens(id)
+	form := url.Values{"token": {rt}, "client_id": {ClientID}, "client_secret": {ClientSecret}}
+	res, err := http.PostForm(w.Sim.Endpoints(Integration)["revocation_endpoint"], form)
+	w.Must(err)
+	w.Must(res.Body.Close())
+	w.UserEnded()
+}
+
+// UserEnded says that somebody but us ended a grant, so that a verdict may say so.
+func (w *World) UserEnded() {
+	w.watch.mu.Lock()
+	defer w.watch.mu.Unlock()
+	w.watch.ended = true
+}
+
+// WantActive fails unless the connection stands as it was, untouched by any verdict.
+func (w *World) WantActive(ids ...string) {
+	w.T.Helper()
+	for _, id := range ids {
+		if r := w.Record(id); r.Status != connection.Active {
+			w.T.Fatalf("%s is %s %s\n%s", id, r.Status, r.Reason, w.Tail())
+		}
+	}
+}
+
+// Tail is the end of the log.
+func (w *World) Tail() string {
+	l := strings.SplitAfter(w.Log.String(), "\n")
+	return strings.Join(l[max(0, len(l)-12):], "")
+}
+
+// WantSent fails unless so many refresh requests reached the simulator.
+func (w *World) WantSent(n int) {
+	w.T.Helper()
+	if got := w.Sent("refresh_token"); got != n {
+		w.T.Fatalf("%d refresh requests, want %d\n%s", got, n, w.Tail())
+	}
+}
+
+// WantAllDead fails where the provider would still take a token that it gave.
+func (w *World) WantAllDead() {
+	w.T.Helper()
+	if n := w.LiveTokens(); n > 0 {
+		w.T.Errorf("%d tokens live on", n)
 	}
 }
