@@ -36,7 +36,7 @@ func TestFault_F01_a_crash_before_the_claim_changes_nothing(t *testing.T) {
 }
 
 var (
-	_ = mutant("F02", "internal/connection/writes.go", `if w.Over != "" || w.Older {`, `if w.Older {`)
+	_ = mutant("F02", "internal/connection/writes.go", "case w.Over != \"\":\n\t\t// A doubt anew", "case w.Over != \"\" && w.Older:\n\t\t// A doubt anew")
 	_ = mutant("F02", "internal/refresh/machine.go", `Over:    s.Core.Attempt.ID,`, `Over:    "",`)
 )
 

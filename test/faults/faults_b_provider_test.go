@@ -238,23 +238,23 @@ var _ = mutant("F50", "internal/circuit/storm.go", "	case Refused:\n\t\tcount = 
 // What a lost answer explains is no storm: the integration is not suspended for it.
 func TestFault_F50_lost_answers_make_no_storm(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
-		ids := w.connections(sim, 12)
-		w.advance(55 * time.Minute)
-		p := w.start()
-		w.provider(simprovider.Fault{Kind: "lost_answer", Count: len(ids)})
+		ids := w.ConnectMany(brokertest.Integration, 12)
+		w.Advance(55 * time.Minute)
+		p := w.Start()
+		w.ProviderFault(simprovider.Fault{Kind: "lost_answer", Count: len(ids)})
 		for range 12 {
-			p.tick()
-			w.advance(time.Minute)
-			if w.circuit(p) != "ok" {
-				t.Fatalf("suspended\n%s", w.log)
+			p.TickNow()
+			w.Advance(time.Minute)
+			if w.Circuit(p) != "ok" {
+				t.Fatalf("suspended\n%s", w.Log)
 			}
 		}
 		for _, id := range ids {
-			if r := w.record(id); r.Status != connection.NeedsReauth || r.Reason != connection.LostResponse {
+			if r := w.Record(id); r.Status != connection.NeedsReauth || r.Reason != connection.LostResponse {
 				t.Errorf("%s %s", r.Status, r.Reason)
 			}
 		}
-		w.check()
+		w.Check()
 	})
 }
 

@@ -121,15 +121,15 @@ func TestFault_F15_a_reconnect_is_sent_again_after_a_refresh(t *testing.T) {
 	})
 	t.Run("a disconnect, after a reconnect", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			p := w.start()
-			p.store(onTombstone, 1, repeatAfter(func() { w.reconnect(w.home, "alice", id) }))
-			rec, err := p.Disconnect(context.Background(), caller(), id)
-			w.must(err)
-			if rec.Revoked != "none" || w.sent("revoke") != 0 || w.record(id).Status != connection.Active {
-				t.Errorf("receipt %+v, %d revocations, %s", rec, w.sent("revoke"), w.record(id).Status)
+			id := w.Connect("alice")
+			p := w.Start()
+			p.OnStore(brokertest.OnTombstone, 1, brokertest.RepeatAfter(func() { w.Reconnect(w.Home, "alice", id) }))
+			rec, err := p.Disconnect(context.Background(), brokertest.Caller(), id)
+			w.Must(err)
+			if rec.Revoked != "none" || w.Sent("revoke") != 0 || w.Record(id).Status != connection.Active {
+				t.Errorf("receipt %+v, %d revocations, %s", rec, w.Sent("revoke"), w.Record(id).Status)
 			}
-			w.settle(id)
+			w.Settle(id)
 		})
 	})
 }
@@ -346,47 +346,47 @@ func TestFault_F20_an_answer_is_too_large_to_be_stored(t *testing.T) {
 	})
 	t.Run("what stands beside it leaves no room", func(t *testing.T) {
 		onStores(t, "immediate", func(t *testing.T, w *world) {
-			id := w.connect("alice")
-			access, rt := w.tokens(id)
+			id := w.Connect("alice")
+			access, rt := w.Tokens(id)
 			fill := func(n int) {
-				_, err := w.base.Connections.Update(t.Context(), id, item.Update{Set: []item.Assign{item.Put("fields", item.Map{"blob": huge[:n]})}})
-				w.must(err)
+				_, err := w.Store.Connections.Update(t.Context(), id, item.Update{Set: []item.Assign{item.Put("fields", item.Map{"blob": huge[:n]})}})
+				w.Must(err)
 			}
 			fill(200 << 10)
-			p := w.start()
-			w.wantCode(p.refresh(id), "internal")
-			w.advance(55 * time.Minute)
-			if rep := p.tick(); rep.Owed != 0 || !rep.Whole {
+			p := w.Start()
+			w.WantCode(p.Force(id), "internal")
+			w.Advance(55 * time.Minute)
+			if rep := p.TickNow(); rep.Owed != 0 || !rep.Whole {
 				t.Errorf("%+v", rep)
 			}
-			w.wantSent(0)
-			if at, kept := w.tokens(id); at != access || kept != rt || !strings.Contains(w.log.String(), "no room for a refreshed token") {
-				t.Fatalf("touched, or the operator is not told\n%s", w.log)
+			w.WantSent(0)
+			if at, kept := w.Tokens(id); at != access || kept != rt || !strings.Contains(w.Log.String(), "no room for a refreshed token") {
+				t.Fatalf("touched, or the operator is not told\n%s", w.Log)
 			}
 			fill(1)
-			w.must(p.refresh(id))
-			w.settle(id)
+			w.Must(p.Force(id))
+			w.Settle(id)
 		})
 	})
 	for profile, records := range map[string]int{"immediate": 1, "none": 0} {
 		t.Run("nobody knew before, "+profile, func(t *testing.T) {
 			onStores(t, profile, func(t *testing.T, w *world) {
-				id := w.connect("alice")
-				access, rt := w.tokens(id)
-				p := w.start()
-				p.store(onSave, -1, func(func() (item.Result, error)) (item.Result, error) { return item.Result{}, item.ErrTooLarge })
-				began := w.unix()
-				w.wantCode(p.refresh(id), "internal")
-				p.replay()
-				if at, kept := w.tokens(id); at != access || kept != rt || w.inRescue() != records || w.unix() != began {
-					t.Fatalf("%d records after %d s; the stored tokens stay: %v", w.inRescue(), w.unix()-began, kept == rt)
+				id := w.Connect("alice")
+				access, rt := w.Tokens(id)
+				p := w.Start()
+				p.OnStore(brokertest.OnSave, -1, func(func() (item.Result, error)) (item.Result, error) { return item.Result{}, item.ErrTooLarge })
+				began := w.Unix()
+				w.WantCode(p.Force(id), "internal")
+				p.Replay()
+				if at, kept := w.Tokens(id); at != access || kept != rt || w.InRescue() != records || w.Unix() != began {
+					t.Fatalf("%d records after %d s; the stored tokens stay: %v", w.InRescue(), w.Unix()-began, kept == rt)
 				}
-				if !strings.Contains(w.log.String(), `"level":"ERROR"`) {
-					t.Errorf("the operator is not told\n%s", w.log)
+				if !strings.Contains(w.Log.String(), `"level":"ERROR"`) {
+					t.Errorf("the operator is not told\n%s", w.Log)
 				}
-				w.wantSent(1)
-				p.heal() // the operator has made it smaller
-				w.settle(id)
+				w.WantSent(1)
+				p.Heal() // the operator has made it smaller
+				w.Settle(id)
 			})
 		})
 	}
