@@ -56,16 +56,18 @@ internal/simulate                internal/{broker,circuit,config,config/yamlfile
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
 internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,httpapi,item,keyfile,provider,refresh,schedule,secret,simprovider}  # a whole deployment, for tests
-internal/broker                  internal/{config,refresh,schedule,circuit,connection,item,provider,secret}
+internal/broker                  internal/{config,events,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{provider,secret}
+internal/events                  internal/{schedule,circuit,connection,item,outbox,wire}
 internal/refresh                 internal/{schedule,circuit,connection,item,provider,secret}
-internal/circuit                 internal/{connection,item}
+internal/circuit                 internal/{connection,item,outbox}
 internal/schedule                internal/connection
-internal/connection              internal/{item,secret}
+internal/connection              internal/{item,outbox,secret}
 internal/item/itemtest           internal/item google/go-cmp pgregory.net/rapid  # a contract, run by the stores' tests
 internal/provider                internal/secret
 
+internal/outbox                  internal/item
 internal/item
 internal/secret
 internal/simprovider             # knows HTTP, never our types

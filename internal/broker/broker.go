@@ -14,6 +14,7 @@ import (
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
@@ -55,6 +56,11 @@ type Config struct {
 	Epoch int64
 	// Horizon is how long a refusal in doubt is held back, s; 0: the protocol's.
 	Horizon int64
+	// Events, where set, is told what becomes of connections and integrations. Nil: nobody
+	// is, and nothing is kept for telling.
+	Events events.Sink
+	// TakeUp, where set, is given each key of the sink's own on the tick's list.
+	TakeUp func(ctx context.Context, key string)
 	// Pause waits between the tries of a save; nil: a timer. For tests with a clock.
 	Pause func(ctx context.Context, d time.Duration) error
 }
@@ -68,6 +74,7 @@ type Broker struct {
 	tallies  *tallies
 	found    *discovered
 	budgets  *budgets
+	events   *events.Deliverer // nil without Events
 
 	mu      sync.Mutex
 	running map[string]bool         // connections that this process refreshes; guarded by mu
@@ -77,11 +84,17 @@ type Broker struct {
 
 // New makes a Broker.
 func New(c Config) *Broker {
+	var deliverer *events.Deliverer
+	if c.Events != nil {
+		deliverer = &events.Deliverer{Table: c.Store.Connections, Sink: c.Events, Now: c.Now, Log: c.Log}
+		c.Store.Announce = deliverer.Announcer()
+	}
 	b := &Broker{
 		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
 		found: &discovered{seen: map[string]provider.Metadata{}}, running: map[string]bool{}, spent: map[string]int{},
-		tried: map[circuit.Client]bool{}, budgets: newBudgets(),
+		tried: map[circuit.Client]bool{}, budgets: newBudgets(), events: deliverer,
 	}
+	b.circuits.Announce = c.Store.Announce
 	b.driver = &refresh.Driver{
 		Store: c.Store, Keys: c.Keys, Provider: c.Provider, Circuits: b.circuits, Rescue: c.Rescue, Now: c.Now,
 		IDTokens: c.IDTokens, Links: b.link, Epoch: c.Epoch, Horizon: c.Horizon, Pause: c.Pause, Done: b.done,

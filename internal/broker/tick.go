@@ -233,7 +233,7 @@ func (t *ticking) walk(partition, integration string) error {
 func (b *Broker) todo(ctx context.Context, t *ticking, minute int64) error {
 	return inParallel(schedule.Todos(minute), func(p string) error {
 		return errors.Join(
-			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(func() { t.finishConnection(id) }) }),
+			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(func() { t.takeUp(id) }) }),
 			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.aside(func() { t.finishSession(hash) }) }))
 	})
 }
@@ -259,17 +259,36 @@ func (t *ticking) took() {
 	t.todo++
 }
 
-// finishConnection goes on with a disconnect whose revocation is pending.
+// takeUp goes on with what is filed under a key of the table connections.
+func (t *ticking) takeUp(key string) {
+	b := t.b
+	if _, is := circuit.ClientOf(key); validID(key, "conn_") || is {
+		if b.events != nil {
+			if _, err := b.events.Resume(t.ctx, key); err != nil {
+				b.Log.Warn("events", "item", key, "error", err.Error())
+			}
+		}
+		t.finishConnection(key)
+	} else if b.TakeUp != nil {
+		b.TakeUp(t.ctx, key)
+	}
+}
+
+// finishConnection goes on with a disconnect whose revocation is pending, or with an
+// import that is not proved.
 func (t *ticking) finishConnection(id string) {
+	if !validID(id, "conn_") {
+		return
+	}
 	rec, err := t.b.Store.Get(t.ctx, id)
 	if err != nil {
 		return
 	}
-	switch rec.Status {
-	case connection.Disconnected:
+	switch {
+	case rec.Status == connection.Disconnected && rec.Revocation == "pending":
 		t.took()
 		t.b.driver.Disconnect(t.ctx, id, disconnectTime)
-	case connection.Connecting:
+	case rec.Status == connection.Connecting:
 		t.enqueue(job{id: id, integration: rec.Integration, minute: t.minute, why: refresh.Slot})
 	}
 }
@@ -401,6 +420,9 @@ func (b *Broker) audit(ctx context.Context, t *ticking) error {
 
 func (b *Broker) auditOne(t *ticking, id string) {
 	rec, err := b.Store.Get(t.ctx, id)
+	if err == nil && len(rec.Outbox.Waiting) > 0 && b.events != nil {
+		_, err = b.events.Resume(t.ctx, id) // should the tick's list have lost it
+	}
 	if err != nil || rec.Status != connection.Active || (rec.Refresh == "" && rec.Grant != string(provider.GrantClientCredentials)) {
 		return
 	}
@@ -408,6 +430,7 @@ func (b *Broker) auditOne(t *ticking, id string) {
 	if !ok {
 		return
 	}
+	b.warn(t.ctx, i, rec)
 	now := b.now()
 	want := b.plan(i).Partition(rec.ID, rec.Life())
 	waiting := rec.RetryAt > now-hour && rec.Sched == schedule.RetryPartition(rec.ID, rec.RetryAt)

@@ -20,10 +20,12 @@ package circuit
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/outbox"
 )
 
 // Client names whose circuit it is.
@@ -33,7 +35,20 @@ type Client struct {
 	Generation  string // of its configuration: changes with its id or secret
 }
 
-func (c Client) key() string { return "circuit#" + c.Integration + "#" + c.Name }
+const keyPrefix = "circuit#"
+
+func (c Client) key() string { return keyPrefix + c.Integration + "#" + c.Name }
+
+// ClientOf is the client whose circuit is stored under a key; its Generation is not
+// known. ok is false for any other key.
+func ClientOf(key string) (c Client, ok bool) {
+	rest, ok := strings.CutPrefix(key, keyPrefix)
+	if !ok {
+		return Client{}, false
+	}
+	integration, name, ok := strings.Cut(rest, "#")
+	return Client{Integration: integration, Name: name}, ok
+}
 
 // Status is a circuit as last seen.
 type Status struct {
@@ -64,6 +79,10 @@ const (
 
 // Breaker knows the circuits of one process. It may be used concurrently.
 type Breaker struct {
+	// Announce, where set before the first use, has the writes that open and close a
+	// circuit tell of it: one event for an outage, and one for its end.
+	Announce *outbox.Announcer
+
 	table item.Table
 	now   func() time.Time
 
@@ -150,17 +169,17 @@ func (b *Breaker) Trip(ctx context.Context, c Client, reason string) error {
 	if _, err := b.Status(ctx, c); err != nil {
 		return err
 	}
-	res, err := b.table.Update(ctx, c.key(), item.Update{
+	res, err := b.table.Update(ctx, c.key(), b.Announce.With(item.Update{
 		If: []item.Cond{item.Eq("gen", c.Generation), item.Ne("state", "open")},
 		Set: []item.Assign{
 			item.Put("state", "open"), item.Put("since", now), item.Put("reason", reason), item.Put("probes", int64(0)),
 			item.Put("next_probe", now+probeFirst), item.Keep("walk_from", now/60),
 		},
-	})
+	}, c.key(), outbox.Suspended, reason, now))
 	if err != nil {
 		return fmt.Errorf("open circuit of %s: %w", c.Integration, err)
 	}
-	b.remember(c, res.Item, now)
+	b.remember(c, b.Announce.Applied(ctx, c.key(), res).Item, now)
 	return nil
 }
 
@@ -213,15 +232,16 @@ func (b *Breaker) Worked(ctx context.Context, c Client) error {
 	if err != nil || !s.Open {
 		return err
 	}
-	res, err := b.table.Update(ctx, c.key(), item.Update{
+	now := b.now().Unix()
+	res, err := b.table.Update(ctx, c.key(), b.Announce.With(item.Update{
 		If:     []item.Cond{item.Eq("gen", c.Generation), item.Eq("state", "open")},
 		Set:    []item.Assign{item.Put("state", "closed")},
 		Remove: []string{"since", "reason", "next_probe", "probes"},
-	})
+	}, c.key(), outbox.Resumed, "", now))
 	if err != nil {
 		return fmt.Errorf("close circuit of %s: %w", c.Integration, err)
 	}
-	b.remember(c, res.Item, b.now().Unix())
+	b.remember(c, b.Announce.Applied(ctx, c.key(), res).Item, now)
 	return nil
 }
 

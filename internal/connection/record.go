@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/outbox"
 )
 
 // Status is the lifecycle state of a connection.
@@ -113,7 +114,11 @@ type Record struct {
 	InFlight       bool   // receipt: a refresh was under way at the disconnect
 
 	RefreshExpiresAt int64 // of the refresh token, where the provider says so; 0 unknown
+	RefreshSlides    bool  // a refresh moved that end once: it is a time of not being used
 	Journal          Journal
+
+	Warned int64      // the end of the refresh token of which the owner was told; 0 none
+	Outbox outbox.Box // events that wait to be delivered
 }
 
 // Life is the whole life of the stored access token in seconds, 0 if unknown.
@@ -168,6 +173,7 @@ func (r *Record) Item() item.Item {
 	for name, v := range map[string]int64{
 		"doubt_at": r.DoubtAt, "doubt_sent": r.DoubtSent, "issued_at": r.IssuedAt, "expires_at": r.ExpiresAt, "retry_at": r.RetryAt, "consented_at": r.ConsentedAt,
 		"created_at": r.CreatedAt, "updated_at": r.UpdatedAt, "disconnected_at": r.DisconnectedAt, "rt_expires_at": r.RefreshExpiresAt,
+		"warned": r.Warned,
 	} {
 		if v != 0 {
 			i[name] = v
@@ -178,7 +184,7 @@ func (r *Record) Item() item.Item {
 			i[name] = v
 		}
 	}
-	for name, v := range map[string]bool{"rotates": r.Rotates, "in_flight": r.InFlight, "scope_known": r.ScopeKnown} {
+	for name, v := range map[string]bool{"rotates": r.Rotates, "in_flight": r.InFlight, "scope_known": r.ScopeKnown, "rt_slides": r.RefreshSlides} {
 		if v {
 			i[name] = true
 		}
@@ -192,6 +198,7 @@ func (r *Record) Item() item.Item {
 	if m := item.StringMap(r.Fields); m != nil {
 		i["fields"] = m
 	}
+	r.Outbox.Store(i)
 	return i
 }
 
@@ -239,7 +246,8 @@ func FromItem(id string, i item.Item) (Record, error) {
 		ExternalID: i.String("external_id"),
 		CreatedAt:  i.Int("created_at"), UpdatedAt: i.Int("updated_at"), DisconnectedAt: i.Int("disconnected_at"),
 		Revocation: i.String("revocation"), Proof: i.String("proof"), InFlight: i.Bool("in_flight"),
-		RefreshExpiresAt: i.Int("rt_expires_at"), Journal: Journal(i.Bytes("journal")),
+		RefreshExpiresAt: i.Int("rt_expires_at"), RefreshSlides: i.Bool("rt_slides"), Journal: Journal(i.Bytes("journal")),
+		Warned: i.Int("warned"), Outbox: outbox.Read(i),
 	}
 	if r.Status == "" || r.Integration == "" || r.Gen == 0 {
 		return Record{}, fmt.Errorf("connection %s: %w", id, item.ErrCorrupt)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/outbox"
 )
 
 // ErrNotFound says that there is no such connection, session or state.
@@ -15,6 +16,9 @@ var ErrNotFound = errors.New("not found")
 type Store struct {
 	Connections    item.Table
 	Authorizations item.Table
+	// Announce, where set, has each write that makes an event true carry that event, and
+	// is told of it once the write was applied. Nil: there are no events.
+	Announce *outbox.Announcer
 }
 
 // Result is what became of a write of a connection.
@@ -42,10 +46,11 @@ func (s Store) Get(ctx context.Context, id string) (Record, error) {
 // Write carries out one conditional write of the connection id. An error leaves
 // open whether it was applied.
 func (s Store) Write(ctx context.Context, id string, w Write) (Result, error) {
-	res, err := s.Connections.Update(ctx, id, w.Update())
+	res, err := s.announced(ctx, id, w)
 	if err != nil {
 		return Result{}, fmt.Errorf("%T of connection %s: %w", w, id, err)
 	}
+	res = s.Announce.Applied(ctx, id, res)
 	if res.Item == nil {
 		return Result{Applied: res.Applied}, nil
 	}

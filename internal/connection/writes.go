@@ -139,6 +139,7 @@ type Save struct {
 	SaveID  string
 	Tokens  Tokens
 	Rotated bool // the refresh token changed
+	Slides  bool // the end of the refresh token moved
 	Epoch   int64
 	Sched   string // "" for none
 	Done    bool   // an import's first refresh: it is no longer unfinished
@@ -175,6 +176,9 @@ func (w Save) Update() item.Update {
 	putText(&u, "sched", w.Sched)
 	if w.Rotated {
 		u.Set = append(u.Set, item.Put("rotates", true))
+	}
+	if w.Slides {
+		u.Set = append(u.Set, item.Put("rt_slides", true))
 	}
 	if w.Done {
 		u.Remove = append(u.Remove, "todo")
@@ -467,17 +471,24 @@ type Erase struct {
 	Gen        int64
 	Revocation string
 	Proof      string
+	// Untold: the disconnect's event waits to be delivered, so that the receipt stays on
+	// the tick's list. None is added to a receipt, so what was read last holds.
+	Untold bool
 }
 
 // Update implements Write.
 func (w Erase) Update() item.Update {
-	return item.Update{
+	u := item.Update{
 		If: []item.Cond{
 			item.Eq("gen", w.Gen), item.Eq("status", string(Disconnected)), item.Eq("revocation", "pending"),
 		},
 		Set:    []item.Assign{item.Put("revocation", w.Revocation), item.Put("proof", w.Proof)},
-		Remove: []string{"at", "rt", "secret_fields", "todo"},
+		Remove: []string{"at", "rt", "secret_fields"},
 	}
+	if !w.Untold {
+		u.Remove = append(u.Remove, "todo")
+	}
+	return u
 }
 
 // Reseal stores the same tokens under a newer data key, unless anything moved.
@@ -558,6 +569,22 @@ func (w Reschedule) Update() item.Update {
 		u.If = append(u.If, item.Eq("sched", w.Old))
 	}
 	return u
+}
+
+// Warn notes that the owner is told when the refresh token ends by itself: once for each
+// end, as long as the connection is active and its tokens are those that were read.
+type Warn struct {
+	Gen int64
+	End int64 // unix s
+	Now int64
+}
+
+// Update implements Write.
+func (w Warn) Update() item.Update {
+	return item.Update{
+		If:  []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Active)), item.Ne("warned", w.End)},
+		Set: []item.Assign{item.Put("warned", w.End)},
+	}
 }
 
 // Finish takes a connection off the list of what the tick must do.

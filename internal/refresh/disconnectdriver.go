@@ -79,7 +79,9 @@ func (run *disconnecting) perform(ctx context.Context, s DisconnectState, e Disc
 	case DisconnectKeep:
 		return run.keep(ctx, s, e)
 	case DisconnectErase:
-		return run.write(run.Store.Write(ctx, run.in.ID, connection.Erase{Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof}))
+		return run.write(run.Store.Write(ctx, run.in.ID, connection.Erase{
+			Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof, Untold: len(run.rec.Outbox.Waiting) > 0,
+		}))
 	case DisconnectPostpone:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Postpone{
 			Gen: run.rec.Gen, Todo: schedule.TodoPartition(run.in.ID, now+postponed(now-run.rec.DisconnectedAt)), InFlight: e.Loose,

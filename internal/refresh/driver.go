@@ -473,12 +473,17 @@ func (run *refreshing) seal(s State) error {
 	run.save = &connection.Save{
 		ID: run.rec.ID, Gen: s.Core.Gen, SaveID: run.in.Attempt, Tokens: t,
 		Rotated: run.rec.Refresh != "" && a.RefreshTokenArrived && !a.RefreshToken.Equal(run.token),
+		Slides: run.rec.RefreshExpiresAt != 0 && t.RefreshExpiresAt > run.rec.RefreshExpiresAt+slideSlack,
 		Epoch:   run.Epoch, Sched: sched, Doubt: s.Save.Doubt, Sent: s.Save.Sent, RetryAt: s.Save.RetryAt, Failures: s.Save.Failures,
 		Done: s.Core.Status == connection.Connecting && a.Verdict == provider.VerdictOK, Now: run.ms() / 1000,
 		Journal: run.journal(note),
 	}
 	return nil
 }
+
+// slideSlack is by how much the told end of a refresh token may vary, s, and still be the
+// same: providers count from their own clocks, in days or seconds.
+const slideSlack = 3600
 
 // sealTokens seals an answer for a generation of a connection. Its life counts from
 // when the request was sent: a slow answer must not make a token look younger.

@@ -25,6 +25,9 @@ func LifeOf(rec connection.Record, p provider.Profile) Life {
 		return l
 	}
 	l.Soon, l.Last = rec.RefreshExpiresAt, rec.RefreshExpiresAt
+	if rec.RefreshSlides {
+		l.Soon, l.Idle = 0, rec.RefreshExpiresAt
+	}
 	if p.AbsoluteLifetime > 0 && rec.ConsentedAt > 0 {
 		end := rec.ConsentedAt + p.AbsoluteLifetime
 		l.Last = max(l.Last, end)
