@@ -8,6 +8,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/outbox"
 )
 
 const id = "conn_1"
@@ -250,6 +251,16 @@ var cases = []struct {
 		"tags", connection.SetTags{Tags: map[string]string{"a": "b"}, Now: 160}, nil, nil, true,
 	},
 	{
+		"warn",
+		connection.Warn{Gen: 3, End: 900, Now: 160},
+		nil,
+		map[string]func(*connection.Record){
+			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
+			"told": func(r *connection.Record) { r.Warned = 900 },
+		},
+		false,
+	},
+	{
 		"finish",
 		connection.Finish{Todo: "todo#1#0"},
 		func(r *connection.Record) { r.Todo = "todo#1#0" },
@@ -394,6 +405,8 @@ func TestRecordRoundTrip(t *testing.T) {
 	r.DisconnectGen, r.AccountName, r.TokenType, r.RequestedScope, r.GrantedScope, r.ScopeKnown = 2, "Alice", "Bearer", "a b", "a", true
 	r.Tags, r.Fields, r.SecretFields, r.ExternalID = map[string]string{"k": "v"}, map[string]string{"realm": "1"}, "sealed", "ext"
 	r.DisconnectedAt, r.Revocation, r.Proof, r.InFlight, r.RefreshExpiresAt = 7, "none", "none", true, 8
+	r.RefreshSlides, r.Warned = true, 8
+	r.Outbox = outbox.Box{Last: 2, Told: 1, Waiting: []outbox.Event{{ID: "evt_1", Type: outbox.NeedsReauth, At: 9, Seq: 2, Reason: "expired"}}}
 	r.Journal = r.Journal.Add(connection.Entry{At: 9, Outcome: connection.OutcomeSaved, Gen: 3})
 	got, err := connection.FromItem(id, r.Item())
 	if err != nil {

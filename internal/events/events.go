@@ -106,6 +106,7 @@ func (d *Deliverer) deliver(ctx context.Context, key string, i item.Item) (item.
 		if err != nil {
 			d.Log.Warn("events", "item", key, "waiting", len(fresh)-taken, "error", err.Error())
 		}
+		before := sent
 		if taken > 0 {
 			sent = fresh[taken-1].Seq
 		}
@@ -116,7 +117,7 @@ func (d *Deliverer) deliver(ctx context.Context, key string, i item.Item) (item.
 		if taken == len(fresh) && !connection.Unfinished(i) {
 			leave = i.String("todo")
 		}
-		if n := box.Replaced(sent); n > 0 {
+		if n := box.Replaced(before, sent); n > 0 {
 			d.Log.Warn("events gave way to newer ones of their type before they could be delivered", "item", key, "events", n)
 		}
 		res, failed := d.Table.Update(ctx, key, box.Taken(sent, leave))

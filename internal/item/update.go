@@ -91,10 +91,13 @@ func Keep(name string, v Value) Assign { return Assign{Name: name, Value: v, IfA
 // Plus is the assignment name = from + n. The attribute from must be present.
 func Plus(name, from string, n int64) Assign { return Assign{Name: name, From: from, Value: n} }
 
-// Count is the assignment name = if_not_exists(name, 0) + n.
-func Count(name string, n int64) Assign {
-	return Assign{Name: name, From: name, Value: n, IfAbsent: true}
+// Number is the assignment name = if_not_exists(from, 0) + n.
+func Number(name, from string, n int64) Assign {
+	return Assign{Name: name, From: from, Value: n, IfAbsent: true}
 }
+
+// Count is the assignment name = if_not_exists(name, 0) + n.
+func Count(name string, n int64) Assign { return Number(name, name, n) }
 
 // Apply is the meaning of an update: the item after it and true, or the old item
 // and false when the condition is not met. old is never changed.

@@ -82,7 +82,7 @@ func Add(u item.Update, e Event, partition string) item.Update {
 		m["reason"] = e.Reason
 	}
 	u.Set = append(slices.Clip(u.Set), item.Put(e.Type.place(), m),
-		item.Assign{Name: e.Type.seq(), From: last, Value: int64(1), IfAbsent: true}, item.Count(last, 1))
+		item.Number(e.Type.seq(), last, 1), item.Count(last, 1))
 	if !slices.ContainsFunc(u.Set, func(a item.Assign) bool { return a.Name == todo }) {
 		u.Set = append(u.Set, item.Put(todo, partition))
 		u.Remove = slices.DeleteFunc(slices.Clone(u.Remove), func(name string) bool { return name == todo })
@@ -127,11 +127,13 @@ func (b Box) Store(i item.Item) {
 }
 
 // Replaced is how many events gave way to a newer one of their type before they were
-// delivered: those numbers up to seq that neither were told nor wait.
-func (b Box) Replaced(seq int64) int64 {
-	n := seq - b.Told
+// delivered: the numbers up to seq that do not wait. Those up to told were delivered, by
+// what the item says or by what the caller knows.
+func (b Box) Replaced(told, seq int64) int64 {
+	told = max(told, b.Told)
+	n := seq - told
 	for _, e := range b.Waiting {
-		if e.Seq > b.Told && e.Seq <= seq {
+		if e.Seq > told && e.Seq <= seq {
 			n--
 		}
 	}

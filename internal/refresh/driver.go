@@ -473,7 +473,7 @@ func (run *refreshing) seal(s State) error {
 	run.save = &connection.Save{
 		ID: run.rec.ID, Gen: s.Core.Gen, SaveID: run.in.Attempt, Tokens: t,
 		Rotated: run.rec.Refresh != "" && a.RefreshTokenArrived && !a.RefreshToken.Equal(run.token),
-		Slides: run.rec.RefreshExpiresAt != 0 && t.RefreshExpiresAt > run.rec.RefreshExpiresAt+slideSlack,
+		Slides:  run.rec.RefreshExpiresAt != 0 && t.RefreshExpiresAt > run.rec.RefreshExpiresAt+slideSlack,
 		Epoch:   run.Epoch, Sched: sched, Doubt: s.Save.Doubt, Sent: s.Save.Sent, RetryAt: s.Save.RetryAt, Failures: s.Save.Failures,
 		Done: s.Core.Status == connection.Connecting && a.Verdict == provider.VerdictOK, Now: run.ms() / 1000,
 		Journal: run.journal(note),

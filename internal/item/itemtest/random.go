@@ -66,7 +66,7 @@ func drawUpdate(t *rapid.T) item.Update {
 	written := rapid.SliceOfNDistinct(rapid.SampledFrom(names()), 0, 5, rapid.ID).Draw(t, "written")
 	for _, name := range written {
 		n := rapid.Int64Range(-2, 3).Draw(t, "n")
-		switch rapid.SampledFrom([]string{"put", "put", "keep", "plus", "count", "remove"}).Draw(t, name) {
+		switch rapid.SampledFrom([]string{"put", "put", "keep", "plus", "count", "number", "remove"}).Draw(t, name) {
 		case "put":
 			u.Set = append(u.Set, item.Put(name, values().Draw(t, "value")))
 		case "keep":
@@ -75,6 +75,8 @@ func drawUpdate(t *rapid.T) item.Update {
 			u.Set = append(u.Set, item.Plus(name, rapid.SampledFrom(names()).Draw(t, "from"), n))
 		case "count":
 			u.Set = append(u.Set, item.Count(name, n))
+		case "number":
+			u.Set = append(u.Set, item.Number(name, rapid.SampledFrom(names()).Draw(t, "from"), n))
 		case "remove":
 			u.Remove = append(u.Remove, name)
 		}

@@ -192,6 +192,13 @@ func counts(t *testing.T, tables Tables) {
 		wanted := item.Item{"saved": 3 * (n + 1), "hour": int64(0)}
 		want(t, tables.Connections, key, got, item.Result{Applied: true, Item: wanted}, wanted)
 	}
+	// A number drawn from a counter that another assignment of the same write moves on.
+	key = put(t, tables.Connections, item.Item{})
+	for n := range int64(3) {
+		got := update(t, tables.Connections, key, item.Update{Set: []item.Assign{item.Number("mine", "events", 1), item.Count("events", 1)}})
+		wanted := item.Item{"mine": n + 1, "events": n + 1}
+		want(t, tables.Connections, key, got, item.Result{Applied: true, Item: wanted}, wanted)
+	}
 	old := item.Item{"saved": "many"}
 	key = put(t, tables.Connections, old)
 	got := update(t, tables.Connections, key, item.Update{Set: []item.Assign{item.Count("saved", 1)}})
