@@ -10,14 +10,15 @@ import (
 	"testing"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
 )
 
 func TestCookieOfAFlow(t *testing.T) {
 	w := newWorld(t)
-	_, link := w.session("freeagent", "alice")
-	g := w.open(nil, link).want(t, 302, "")
-	cookies := g.header.Values("Set-Cookie")
+	_, link := w.Session("freeagent", "alice")
+	g := w.Browser().Open(link).Want(t, 302, "")
+	cookies := g.Header.Values("Set-Cookie")
 	if len(cookies) != 1 {
 		t.Fatalf("cookies: %q", cookies)
 	}
@@ -34,19 +35,19 @@ func TestCookieUnderHTTPS(t *testing.T) {
 	w.cfg.Keys.PublicURL = "https://auth.example.com"
 	h := httpapi.New(w.cfg)
 	link := func() string {
-		_, link := w.session("fflogs", "alice")
+		_, link := w.Session("fflogs", "alice")
 		u, err := url.Parse(link)
 		if err != nil || u.Host != "auth.example.com" {
 			t.Fatalf("link to %q: %v", u.Host, err)
 		}
 		return u.RequestURI()
 	}
-	g := serve(t, h, "GET", link(), func(r *http.Request) { r.Host = "evil.example" }).want(t, 302, "")
-	name, attributes, _ := strings.Cut(g.header.Get("Set-Cookie"), "; ")
+	g := serve(t, h, "GET", link(), func(r *http.Request) { r.Host = "evil.example" }).Want(t, 302, "")
+	name, attributes, _ := strings.Cut(g.Header.Get("Set-Cookie"), "; ")
 	if !strings.HasPrefix(name, "__Host-evg-") || attributes != "Path=/; Max-Age=900; HttpOnly; Secure; SameSite=Lax" {
 		t.Errorf("cookie %q; %q", name, attributes)
 	}
-	to, err := url.Parse(g.header.Get("Location"))
+	to, err := url.Parse(g.Header.Get("Location"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,19 +57,19 @@ func TestCookieUnderHTTPS(t *testing.T) {
 	callback := "/callback/fflogs?code=x&state=" + to.Query().Get("state")
 	serve(t, h, "GET", callback, func(r *http.Request) {
 		r.Header.Set("Cookie", strings.Replace(name, "__Host-evg-", "evg-dev-", 1))
-	}).want(t, 409, "restart_connect")
+	}).Want(t, 409, "restart_connect")
 }
 
 func TestPreviewerUsesNothingUp(t *testing.T) {
 	w := newWorld(t)
-	session, link := w.session("freeagent", "alice")
-	g := w.request("HEAD", strings.TrimPrefix(link, w.url), nil)
-	if g.status != 200 || g.header.Get("Set-Cookie") != "" || g.header.Get("Location") != "" {
-		t.Errorf("HEAD makes %d, cookie %q", g.status, g.header.Get("Set-Cookie"))
+	session, link := w.Session("freeagent", "alice")
+	g := w.request("HEAD", strings.TrimPrefix(link, w.Origin), nil)
+	if g.Status != 200 || g.Header.Get("Set-Cookie") != "" || g.Header.Get("Location") != "" {
+		t.Errorf("HEAD makes %d, cookie %q", g.Status, g.Header.Get("Set-Cookie"))
 	}
-	w.call("all", "GET", "/v1/connect-sessions/"+session, "").want(t, 200, `"status":"open"`)
-	w.open(nil, link).want(t, 302, "")
-	w.open(nil, link).want(t, 302, "")
+	w.Call("all", "GET", "/v1/connect-sessions/"+session, "").Want(t, 200, `"status":"open"`)
+	w.Browser().Open(link).Want(t, 302, "")
+	w.Browser().Open(link).Want(t, 302, "")
 }
 
 func TestCallbackQueries(t *testing.T) {
@@ -93,9 +94,9 @@ func TestCallbackQueries(t *testing.T) {
 		"error=a&x":    409,
 		"state=&code=": 409,
 	} {
-		g := w.open(nil, w.url+"/callback/freeagent?"+query)
-		if g.status != status || !strings.Contains(g.body, "<h1>") {
-			t.Errorf("%.40s: %d %s", query, g.status, g.body)
+		g := w.Browser().Open(w.Origin + "/callback/freeagent?" + query)
+		if g.Status != status || !strings.Contains(g.Body, "<h1>") {
+			t.Errorf("%.40s: %d %s", query, g.Status, g.Body)
 		}
 	}
 }
@@ -108,51 +109,51 @@ func TestWordsOfAStrangerAreNotShown(t *testing.T) {
 		"/callback/freeagent?error=PHISH&error_description=PHISH&state=PHISH", "/callback/freeagent?PHISH=1&PHISH=2",
 		"/authorize/freeagent?session=PHISH", "/authorize/fflogs?return_to=https://PHISH.example/", "/authorize/PHISH?session=x", "/callback/PHISH?code=x",
 	} {
-		g := w.open(nil, w.url+path)
-		if strings.Contains(g.body, "PHISH") || g.header.Get("Location") != "" || g.status < 400 {
-			t.Errorf("%s: %d %s", path, g.status, g.body)
+		g := w.Browser().Open(w.Origin + path)
+		if strings.Contains(g.Body, "PHISH") || g.Header.Get("Location") != "" || g.Status < 400 {
+			t.Errorf("%s: %d %s", path, g.Status, g.Body)
 		}
 	}
 }
 
 func TestRefusedConsent(t *testing.T) {
 	w := newWorld(t)
-	_, link := w.session("freeagent", "alice")
-	jar := newJar(t)
-	back := w.consent(jar, w.open(jar, link).header.Get("Location"), "deny")
-	g := w.open(jar, back).want(t, 303, "")
-	if !strings.Contains(g.header.Get("Location"), "evergrant_error=access_denied") {
-		t.Errorf("the application is told %q", g.header.Get("Location"))
+	_, link := w.Session("freeagent", "alice")
+	browser := w.Browser()
+	back := browser.Decide(browser.Open(link).Header.Get("Location"), "deny", "").String()
+	g := browser.Open(back).Want(t, 303, "")
+	if !strings.Contains(g.Header.Get("Location"), "evergrant_error=access_denied") {
+		t.Errorf("the application is told %q", g.Header.Get("Location"))
 	}
-	w.open(jar, back).want(t, 409, "start again") // the state is spent
+	browser.Open(back).Want(t, 409, "start again") // the state is spent
 }
 
 // Without a return address a person reads what happened, the provider's words as its
 // own.
 func TestPlainPage(t *testing.T) {
 	w := newWorld(t)
-	link := w.call("all", "POST", "/v1/connect-sessions", `{"integration":"freeagent","owner":"a"}`).want(t, 201, "").json(t)["authorize_url"].(string)
-	jar := newJar(t)
-	to, err := url.Parse(w.open(jar, link).header.Get("Location"))
+	link := w.Call("all", "POST", "/v1/connect-sessions", `{"integration":"freeagent","owner":"a"}`).Want(t, 201, "").JSON(t)["authorize_url"].(string)
+	browser := w.Browser()
+	to, err := url.Parse(browser.Open(link).Header.Get("Location"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	words := "<script>alert(1)</script>\u202ecod.exe" + strings.Repeat("x", 300)
 	query := url.Values{"error": {"access_denied"}, "error_description": {words}, "state": {to.Query().Get("state")}}
-	g := w.open(jar, w.url+"/callback/freeagent?"+query.Encode()).want(t, 400, "These are the words of FreeAgent, not ours.")
-	_, style, _ := strings.Cut(g.body, "<style>")
+	g := browser.Open(w.Origin+"/callback/freeagent?"+query.Encode()).Want(t, 400, "These are the words of FreeAgent, not ours.")
+	_, style, _ := strings.Cut(g.Body, "<style>")
 	style, _, _ = strings.Cut(style, "</style>")
 	sum := sha256.Sum256([]byte(style))
-	if !strings.Contains(g.header.Get("Content-Security-Policy"), "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+	if !strings.Contains(g.Header.Get("Content-Security-Policy"), "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
 		t.Error("the policy forbids the page's own style")
 	}
 	for _, bad := range []string{"<script", "\u202e", strings.Repeat("x", 201)} {
-		if strings.Contains(g.body, bad) {
+		if strings.Contains(g.Body, bad) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	if !strings.Contains(g.body, `“&lt;script&gt;alert(1)&lt;/script&gt;\u202ecod.exe`) {
-		t.Errorf("the provider's words are lost: %s", g.body)
+	if !strings.Contains(g.Body, `“&lt;script&gt;alert(1)&lt;/script&gt;\u202ecod.exe`) {
+		t.Errorf("the provider's words are lost: %s", g.Body)
 	}
 }
 
@@ -165,36 +166,36 @@ func TestLocalhostGoesTo127(t *testing.T) {
 		"127.0.0.1:8080": "", "localhost:80x": "", "localhost.evil.example:80": "", "evil.example": "",
 	} {
 		g := serve(t, h, "GET", "/callback/freeagent?code=a%20b&state=s", host(name))
-		if g.header.Get("Location") != to || (to != "") != (g.status == 302) {
-			t.Errorf("%s: %d to %q", name, g.status, g.header.Get("Location"))
+		if g.Header.Get("Location") != to || (to != "") != (g.Status == 302) {
+			t.Errorf("%s: %d to %q", name, g.Status, g.Header.Get("Location"))
 		}
 	}
-	serve(t, h, "GET", "/healthz", host("localhost:8080")).want(t, 200, "")
+	serve(t, h, "GET", "/healthz", host("localhost:8080")).Want(t, 200, "")
 	w.cfg.Keys.PublicURL = "https://auth.example.com"
-	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", host("localhost:8080")).want(t, 409, "")
+	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", host("localhost:8080")).Want(t, 409, "")
 }
 
 func TestOriginOfTheEntrance(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.Keys.PublicURL = ""
-	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", nil).want(t, 500, "public_url")
+	serve(t, httpapi.New(w.cfg), "GET", "/callback/freeagent?code=a&state=s", nil).Want(t, 500, "public_url")
 	w.cfg.Origin = func(*http.Request) string { return "https://abc.execute-api.eu-west-1.amazonaws.com" }
-	g := serve(t, httpapi.New(w.cfg), "GET", "/v1/integrations", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["all"]) })
-	g.want(t, 200, `"redirect_uri":"https://abc.execute-api.eu-west-1.amazonaws.com/callback/freeagent"`)
+	g := serve(t, httpapi.New(w.cfg), "GET", "/v1/integrations", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("all")) })
+	g.Want(t, 200, `"redirect_uri":"https://abc.execute-api.eu-west-1.amazonaws.com/callback/freeagent"`)
 }
 
 func TestPublicConnectIsSlowedDown(t *testing.T) {
 	w := newWorld(t)
 	path := "/authorize/fflogs?return_to=" + url.QueryEscape("http://127.0.0.1:9/back")
-	last := got{}
+	last := brokertest.Answer{}
 	for range 31 {
-		last = w.open(nil, w.url+path)
+		last = w.Browser().Open(w.Origin + path)
 	}
-	if last.want(t, 429, "rate_limited"); last.header.Get("Retry-After") == "" || !strings.Contains(last.body, "<h1>") {
-		t.Errorf("the person is told %s", last.body)
+	if last.Want(t, 429, "rate_limited"); last.Header.Get("Retry-After") == "" || !strings.Contains(last.Body, "<h1>") {
+		t.Errorf("the person is told %s", last.Body)
 	}
-	_, link := w.session("fflogs", "alice")
-	w.open(nil, link).want(t, 302, "") // with a session there is no such limit
+	_, link := w.Session("fflogs", "alice")
+	w.Browser().Open(link).Want(t, 302, "") // with a session there is no such limit
 }
 
 // Every text of a page is escaped, whoever it is from.

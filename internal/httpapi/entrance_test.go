@@ -10,12 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
 )
 
 // serve sends a request past net/http's server, for spellings that its client
 // would mend.
-func serve(t *testing.T, h http.Handler, method, target string, change func(*http.Request)) got {
+func serve(t *testing.T, h http.Handler, method, target string, change func(*http.Request)) brokertest.Answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
 	if change != nil {
@@ -23,8 +24,8 @@ func serve(t *testing.T, h http.Handler, method, target string, change func(*htt
 	}
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
-	g := got{rec.Code, rec.Header(), rec.Body.String()}
-	checkHeaders(t, g)
+	g := brokertest.Answer{Status: rec.Code, Header: rec.Header(), Body: rec.Body.String()}
+	checkHeaders(t, g.Status, g.Header)
 	return g
 }
 
@@ -42,12 +43,12 @@ func TestUnknownPaths(t *testing.T) {
 		"/v1/connections/a%2Fb", "/v1/connections/conn_a%00", "/v1/connections/conn_ä", "/authorize/", "/authorize/a/b",
 		"/authorize/free%61gent", "/callback/freeagent/", "/v1/connections;x=1", "/v1/admin", "/v1/admin/x",
 	} {
-		serve(t, h, "GET", path, nil).want(t, 404, `"type":"/problems/not_found"`)
+		serve(t, h, "GET", path, nil).Want(t, 404, `"type":"/problems/not_found"`)
 	}
 	for _, path := range []string{"/authorize/FreeAgent", "/authorize/nothing", "/callback/nothing?state=x&code=y"} {
 		g := serve(t, h, "GET", path, nil)
-		if g.status < 400 || g.header.Get("Location") != "" || !strings.Contains(g.body, "<h1>") {
-			t.Errorf("%s: %d %s", path, g.status, g.body)
+		if g.Status < 400 || g.Header.Get("Location") != "" || !strings.Contains(g.Body, "<h1>") {
+			t.Errorf("%s: %d %s", path, g.Status, g.Body)
 		}
 	}
 }
@@ -65,13 +66,13 @@ func TestMethods(t *testing.T) {
 		{"OPTIONS", "/healthz", "GET, HEAD"},
 	} {
 		g := serve(t, h, c.method, c.path, nil)
-		if g.want(t, 405, "method_not_allowed"); g.header.Get("Allow") != c.allow {
-			t.Errorf("%s %s: Allow is %q", c.method, c.path, g.header.Get("Allow"))
+		if g.Want(t, 405, "method_not_allowed"); g.Header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: Allow is %q", c.method, c.path, g.Header.Get("Allow"))
 		}
 	}
-	serve(t, h, "POST", "/v1/connections/conn_a", func(r *http.Request) { r.Header.Set("X-Http-Method-Override", "DELETE") }).want(t, 405, "")
-	if g := w.call("all", "HEAD", "/v1/integrations", ""); g.status != 200 || g.body != "" || g.header.Get("Content-Type") != "application/json" {
-		t.Errorf("HEAD: %d %q", g.status, g.body)
+	serve(t, h, "POST", "/v1/connections/conn_a", func(r *http.Request) { r.Header.Set("X-Http-Method-Override", "DELETE") }).Want(t, 405, "")
+	if g := w.Call("all", "HEAD", "/v1/integrations", ""); g.Status != 200 || g.Body != "" || g.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("HEAD: %d %q", g.Status, g.Body)
 	}
 }
 
@@ -82,13 +83,13 @@ func TestPreflightIsRefused(t *testing.T) {
 		serve(t, h, "OPTIONS", path, func(r *http.Request) {
 			r.Header.Set("Origin", "https://evil.example")
 			r.Header.Set("Access-Control-Request-Method", "GET")
-		}).want(t, 403, `"code":"forbidden"`)
+		}).Want(t, 403, `"code":"forbidden"`)
 	}
 }
 
 func TestHealth(t *testing.T) {
 	w := newWorld(t)
-	m := w.call("", "GET", "/healthz", "").want(t, 200, "").json(t)
+	m := w.Call("", "GET", "/healthz", "").Want(t, 200, "").JSON(t)
 	if m["status"] != "ok" || m["version"] != "v1.2.3" || m["store"] != "ok" {
 		t.Errorf("health is %v", m)
 	}
@@ -96,7 +97,7 @@ func TestHealth(t *testing.T) {
 	cancel()
 	h := httpapi.New(w.cfg)
 	g := serve(t, h, "GET", "/healthz", func(r *http.Request) { *r = *r.WithContext(ended) })
-	g.want(t, 200, `"status":"degraded","version":"v1.2.3","store":"unreachable"`)
+	g.Want(t, 200, `"status":"degraded","version":"v1.2.3","store":"unreachable"`)
 }
 
 func TestPanicIsAnAnswer(t *testing.T) {
@@ -108,13 +109,13 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	}
 	h := httpapi.New(w.cfg)
 	for path, method := range map[string]string{"/v1/admin/export": "GET", "/v1/admin/reseal": "POST", "/v1/admin/restore": "POST"} {
-		g := serve(t, h, method, path, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["all"]) })
-		g.want(t, 500, `"code":"internal"`)
-		if strings.Contains(g.body, "CANARY") || strings.Contains(g.body, "goroutine") || strings.Contains(g.body, "the cause") {
-			t.Errorf("the answer tells of our inside: %s", g.body)
+		g := serve(t, h, method, path, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("all")) })
+		g.Want(t, 500, `"code":"internal"`)
+		if strings.Contains(g.Body, "CANARY") || strings.Contains(g.Body, "goroutine") || strings.Contains(g.Body, "the cause") {
+			t.Errorf("the answer tells of our inside: %s", g.Body)
 		}
 	}
-	log := w.log.String()
+	log := w.Log.String()
 	if strings.Contains(log, "CANARY") || !strings.Contains(log, "panic: string at") || !strings.Contains(log, "the cause") {
 		t.Errorf("log: %s", log)
 	}
@@ -122,14 +123,14 @@ func TestPanicIsAnAnswer(t *testing.T) {
 
 func TestAdminCommands(t *testing.T) {
 	w := newWorld(t)
-	w.call("all", "POST", "/v1/admin/reseal", "").want(t, 404, "not_found")
+	w.Call("all", "POST", "/v1/admin/reseal", "").Want(t, 404, "not_found")
 	w.cfg.Admin = map[string]func(context.Context) (any, error){
 		"reseal": func(context.Context) (any, error) { return map[string]int{"resealed": 3}, nil },
 	}
 	h := httpapi.New(w.cfg)
-	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.key["admin"]) }
-	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).want(t, 200, `{"resealed":3}`)
-	serve(t, h, "GET", "/v1/admin/reseal", asAdmin).want(t, 405, "")
+	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("admin")) }
+	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).Want(t, 200, `{"resealed":3}`)
+	serve(t, h, "GET", "/v1/admin/reseal", asAdmin).Want(t, 405, "")
 }
 
 func TestEachFunctionServesItsOwn(t *testing.T) {
@@ -140,9 +141,9 @@ func TestEachFunctionServesItsOwn(t *testing.T) {
 	} {
 		for of, path := range routes {
 			g := serve(t, h, "GET", path, nil)
-			unknown := g.status == 404 && strings.Contains(g.body, "There is nothing at this path")
+			unknown := g.Status == 404 && strings.Contains(g.Body, "There is nothing at this path")
 			if unknown != (name != of) {
-				t.Errorf("%s answers %s with %d", name, path, g.status)
+				t.Errorf("%s answers %s with %d", name, path, g.Status)
 			}
 		}
 	}
@@ -151,14 +152,14 @@ func TestEachFunctionServesItsOwn(t *testing.T) {
 // The log has one line a request, and it holds nothing that a caller wrote.
 func TestLogHoldsTemplates(t *testing.T) {
 	w := newWorld(t)
-	w.call("connect", "GET", "/v1/connect-sessions/cs_CANARY", "")
-	w.call("all", "GET", "/v1/connections?owner=CANARY", "")
-	w.call("all", "GET", "/v1/CANARY", "")
-	w.call("all", "CANARY", "/healthz", "")
-	w.call("all", "POST", "/v1/connections", `{"CANARY":1}`)
-	w.open(nil, w.url+"/callback/freeagent?code=CANARY&state=CANARY&error=CANARY")
+	w.Call("connect", "GET", "/v1/connect-sessions/cs_CANARY", "")
+	w.Call("all", "GET", "/v1/connections?owner=CANARY", "")
+	w.Call("all", "GET", "/v1/CANARY", "")
+	w.Call("all", "CANARY", "/healthz", "")
+	w.Call("all", "POST", "/v1/connections", `{"CANARY":1}`)
+	w.Browser().Open(w.Origin + "/callback/freeagent?code=CANARY&state=CANARY&error=CANARY")
 	w.request("GET", "/healthz", http.Header{"X-Request-Id": {"CANARY"}, "User-Agent": {"CANARY"}})
-	log := w.log.String()
+	log := w.Log.String()
 	if strings.Contains(log, "CANARY") {
 		t.Errorf("log: %s", log)
 	}
@@ -178,8 +179,8 @@ func TestLogHoldsTemplates(t *testing.T) {
 func TestRequestIDOfTheEntrance(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.RequestID = func(*http.Request) string { return "gateway-id" }
-	g := serve(t, httpapi.New(w.cfg), "GET", "/nothing", nil).want(t, 404, `"request_id":"gateway-id"`)
-	if g.header.Get("X-Request-Id") != "gateway-id" {
+	g := serve(t, httpapi.New(w.cfg), "GET", "/nothing", nil).Want(t, 404, `"request_id":"gateway-id"`)
+	if g.Header.Get("X-Request-Id") != "gateway-id" {
 		t.Error("the header has another id")
 	}
 }
@@ -187,12 +188,12 @@ func TestRequestIDOfTheEntrance(t *testing.T) {
 // A body sent without an end, as far as 64 KiB are past, is refused without reading on.
 func TestEndlessBody(t *testing.T) {
 	w := newWorld(t)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.Origin, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	head := "POST /v1/connections HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.key["all"] + "\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	head := "POST /v1/connections HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.Key("all") + "\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 	chunk := "8000\r\n" + strings.Repeat(" ", 0x8000) + "\r\n"
 	if _, err := conn.Write([]byte(head + chunk + chunk + chunk)); err != nil {
 		t.Fatal(err)

@@ -8,41 +8,41 @@ import (
 
 func TestConnectReadRefreshDisconnect(t *testing.T) {
 	w := newWorld(t)
-	session, link := w.session("freeagent", "alice")
-	w.call("all", "GET", "/v1/connect-sessions/"+session, "").want(t, 200, `"status":"open","connection_id":null,"error":null`)
-	back := w.returned(newJar(t), link)
-	w.call("all", "GET", "/v1/connect-sessions/"+session, "").want(t, 200, `"awaiting_confirm"`)
+	session, link := w.Session("freeagent", "alice")
+	w.Call("all", "GET", "/v1/connect-sessions/"+session, "").Want(t, 200, `"status":"open","connection_id":null,"error":null`)
+	back := w.Return(w.Browser(), link, "")
+	w.Call("all", "GET", "/v1/connect-sessions/"+session, "").Want(t, 200, `"awaiting_confirm"`)
 	if back.Get("evergrant_session") != session {
 		t.Fatalf("the browser brings back session %q", back.Get("evergrant_session"))
 	}
 	confirm := `{"confirm":"` + back.Get("evergrant_confirm") + `","owner":"alice"}`
-	first := w.call("all", "POST", "/v1/connect-sessions/"+session+"/confirm", confirm).want(t, 200, `"status":"active"`)
-	again := w.call("all", "POST", "/v1/connect-sessions/"+session+"/confirm", confirm).want(t, 200, "")
-	id := first.json(t)["id"].(string)
-	if again.json(t)["id"] != id {
+	first := w.Call("all", "POST", "/v1/connect-sessions/"+session+"/confirm", confirm).Want(t, 200, `"status":"active"`)
+	again := w.Call("all", "POST", "/v1/connect-sessions/"+session+"/confirm", confirm).Want(t, 200, "")
+	id := first.JSON(t)["id"].(string)
+	if again.JSON(t)["id"] != id {
 		t.Error("the same confirmation gave another connection")
 	}
 
-	token := w.call("all", "GET", "/v1/connections/"+id+"/token?min_ttl_s=60", "").want(t, 200, "").json(t)
-	same := w.call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1,"if_token_id":"0011223344556677"}`).want(t, 200, "").json(t)
+	token := w.Call("all", "GET", "/v1/connections/"+id+"/token?min_ttl_s=60", "").Want(t, 200, "").JSON(t)
+	same := w.Call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1,"if_token_id":"0011223344556677"}`).Want(t, 200, "").JSON(t)
 	if same["token_id"] != token["token_id"] {
 		t.Error("a report about another token changed the token")
 	}
-	w.now.forward(time.Minute)
-	fresh := w.call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1,"if_token_id":"`+token["token_id"].(string)+`"}`).want(t, 200, "").json(t)
+	w.Advance(time.Minute)
+	fresh := w.Call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1,"if_token_id":"`+token["token_id"].(string)+`"}`).Want(t, 200, "").JSON(t)
 	if fresh["token_id"] == token["token_id"] || fresh["access_token"] == token["access_token"] {
 		t.Error("the refused token was handed out again")
 	}
 
-	w.call("all", "PATCH", "/v1/connections/"+id, `{"tags":{"plan":"pro"}}`).want(t, 200, `"tags":{"plan":"pro"}`)
-	w.call("all", "GET", "/v1/connections?owner=alice&tag.plan=pro", "").want(t, 200, id)
-	w.call("all", "GET", "/v1/connections?owner=alice&tag.plan=free", "").want(t, 200, `"items":[],"next":null`)
-	w.call("all", "DELETE", "/v1/connections/"+id, "").want(t, 200, `"in_flight":false`)
-	w.call("all", "GET", "/v1/connections/"+id+"/token", "").want(t, 410, `"code":"disconnected"`)
-	w.call("all", "GET", "/v1/connections/"+id, "").want(t, 200, `"receipt":{"disconnected_at":"2026-03-01T12:01:00Z"`)
+	w.Call("all", "PATCH", "/v1/connections/"+id, `{"tags":{"plan":"pro"}}`).Want(t, 200, `"tags":{"plan":"pro"}`)
+	w.Call("all", "GET", "/v1/connections?owner=alice&tag.plan=pro", "").Want(t, 200, id)
+	w.Call("all", "GET", "/v1/connections?owner=alice&tag.plan=free", "").Want(t, 200, `"items":[],"next":null`)
+	w.Call("all", "DELETE", "/v1/connections/"+id, "").Want(t, 200, `"in_flight":false`)
+	w.Call("all", "GET", "/v1/connections/"+id+"/token", "").Want(t, 410, `"code":"disconnected"`)
+	w.Call("all", "GET", "/v1/connections/"+id, "").Want(t, 200, `"receipt":{"disconnected_at":"2026-03-01T12:01:00Z"`)
 
-	for _, held := range []string{token["access_token"].(string), fresh["access_token"].(string), back.Get("evergrant_confirm"), session, w.key["all"]} {
-		if strings.Contains(w.log.String(), held) {
+	for _, held := range []string{token["access_token"].(string), fresh["access_token"].(string), back.Get("evergrant_confirm"), session, w.Key("all")} {
+		if strings.Contains(w.Log.String(), held) {
 			t.Errorf("the log holds a secret of length %d", len(held))
 		}
 	}
@@ -56,7 +56,7 @@ func TestListPages(t *testing.T) {
 	}
 	path := "/v1/connections?integration=freeagent&limit=2"
 	for cursor := ""; ; {
-		m := w.call("all", "GET", path+cursor, "").want(t, 200, "").json(t)
+		m := w.Call("all", "GET", path+cursor, "").Want(t, 200, "").JSON(t)
 		for _, item := range m["items"].([]any) {
 			seen[item.(map[string]any)["id"].(string)] = true
 		}
@@ -64,7 +64,7 @@ func TestListPages(t *testing.T) {
 			break
 		}
 		cursor = "&cursor=" + m["next"].(string)
-		w.call("manage", "GET", path+cursor, "").want(t, 400, "cursor") // another caller's
+		w.Call("manage", "GET", path+cursor, "").Want(t, 400, "cursor") // another caller's
 	}
 	for id, found := range seen {
 		if !found {
@@ -75,11 +75,11 @@ func TestListPages(t *testing.T) {
 
 func TestImportAnswers(t *testing.T) {
 	w := newWorld(t)
-	held := w.call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt","hold":true,"external_id":"e1"}`).want(t, 201, `"status":"held"`)
-	w.call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt","hold":true,"external_id":"e1"}`).want(t, 200, held.json(t)["id"].(string))
-	w.call("all", "GET", "/v1/connections/"+held.json(t)["id"].(string)+"/token", "").want(t, 409, `"code":"held"`)
-	w.call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt-unknown"}`).want(t, 422, `"code":"token_refused"`)
-	w.call("all", "POST", "/v1/connections", `{"integration":"fflogs","owner":"a","grant_type":"client_credentials"}`).want(t, 201, `"status":"active"`)
+	held := w.Call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt","hold":true,"external_id":"e1"}`).Want(t, 201, `"status":"held"`)
+	w.Call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt","hold":true,"external_id":"e1"}`).Want(t, 200, held.JSON(t)["id"].(string))
+	w.Call("all", "GET", "/v1/connections/"+held.JSON(t)["id"].(string)+"/token", "").Want(t, 409, `"code":"held"`)
+	w.Call("all", "POST", "/v1/connections", `{"integration":"redbooth","owner":"a","refresh_token":"rt-unknown"}`).Want(t, 422, `"code":"token_refused"`)
+	w.Call("all", "POST", "/v1/connections", `{"integration":"fflogs","owner":"a","grant_type":"client_credentials"}`).Want(t, 201, `"status":"active"`)
 }
 
 // A connection that the caller may not see is answered like one that is not there
@@ -87,7 +87,7 @@ func TestImportAnswers(t *testing.T) {
 func TestForeignIsAbsent(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("freeagent", "alice")
-	session, _ := w.session("freeagent", "alice")
+	session, _ := w.Session("freeagent", "alice")
 	for _, key := range []string{"foreign", "stranger"} {
 		for _, r := range []struct{ method, path, body string }{
 			{"GET", "/v1/connections/ID", ""},
@@ -99,26 +99,26 @@ func TestForeignIsAbsent(t *testing.T) {
 			{"GET", "/v1/connect-sessions/SESSION", ""},
 			{"POST", "/v1/connect-sessions/SESSION/confirm", `{"confirm":"x","owner":"x-1"}`},
 		} {
-			there := w.call(key, r.method, strings.NewReplacer("ID", id, "SESSION", session).Replace(r.path), r.body).want(t, 404, `"code":"not_found"`)
-			gone := w.call(key, r.method, strings.NewReplacer("ID", absent("conn_"), "SESSION", absent("cs_")).Replace(r.path), r.body)
-			if strings.ReplaceAll(there.body, there.header.Get("X-Request-Id"), "") != strings.ReplaceAll(gone.body, gone.header.Get("X-Request-Id"), "") || gone.status != there.status {
-				t.Errorf("%s %s tells foreign from absent:\n%s\n%s", r.method, r.path, there.body, gone.body)
+			there := w.Call(key, r.method, strings.NewReplacer("ID", id, "SESSION", session).Replace(r.path), r.body).Want(t, 404, `"code":"not_found"`)
+			gone := w.Call(key, r.method, strings.NewReplacer("ID", absent("conn_"), "SESSION", absent("cs_")).Replace(r.path), r.body)
+			if strings.ReplaceAll(there.Body, there.Header.Get("X-Request-Id"), "") != strings.ReplaceAll(gone.Body, gone.Header.Get("X-Request-Id"), "") || gone.Status != there.Status {
+				t.Errorf("%s %s tells foreign from absent:\n%s\n%s", r.method, r.path, there.Body, gone.Body)
 			}
 		}
 	}
-	w.call("all", "GET", "/v1/connections/"+id, "").want(t, 200, `"status":"active"`)
-	w.call("foreign", "GET", "/v1/connections?owner=alice", "").want(t, 200, `"items":[]`)
+	w.Call("all", "GET", "/v1/connections/"+id, "").Want(t, 200, `"status":"active"`)
+	w.Call("foreign", "GET", "/v1/connections?owner=alice", "").Want(t, 200, `"items":[]`)
 }
 
 func TestMissingScopeAndReauth(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("redbooth", "alice")
-	m := w.call("all", "GET", "/v1/connections/"+id+"/token?need=a+b", "").want(t, 409, `"code":"missing_scope"`).json(t)
+	m := w.Call("all", "GET", "/v1/connections/"+id+"/token?need=a+b", "").Want(t, 409, `"code":"missing_scope"`).JSON(t)
 	if m["missing_scope"] != "a b" {
 		t.Errorf("missing scope is %v", m["missing_scope"])
 	}
-	w.sim.RevokeUser("redbooth", "alice")
-	m = w.call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1}`).want(t, 409, `"code":"needs_reauth"`).json(t)
+	w.Sim.RevokeUser("redbooth", "alice")
+	m = w.Call("all", "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1}`).Want(t, 409, `"code":"needs_reauth"`).JSON(t)
 	if m["reason"] != "revoked" || m["connection_id"] != id || !strings.Contains(m["detail"].(string), "/v1/connect-sessions") {
 		t.Errorf("the caller is not told how to go on: %v", m)
 	}

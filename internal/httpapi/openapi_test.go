@@ -11,14 +11,15 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
 func document(t *testing.T, w *world) *openapi3.T {
 	t.Helper()
-	g := w.call("", "GET", "/v1/openapi.json", "").want(t, 200, "")
-	doc, err := openapi3.NewLoader().LoadFromData([]byte(g.body))
+	g := w.Call("", "GET", "/v1/openapi.json", "").Want(t, 200, "")
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(g.Body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +138,8 @@ func TestAnswersFitTheDocument(t *testing.T) {
 	doc := document(t, w)
 	id := w.connect("freeagent", "alice")
 	ended := w.connect("redbooth", "alice")
-	session, _ := w.session("freeagent", "bob")
-	w.call("all", "DELETE", "/v1/connections/"+ended, "").want(t, 200, "")
+	session, _ := w.Session("freeagent", "bob")
+	w.Call("all", "DELETE", "/v1/connections/"+ended, "").Want(t, 200, "")
 	for _, c := range []struct{ method, template, path, body string }{
 		{"POST", "/v1/connect-sessions", "", `{"integration":"freeagent","owner":"a","tags":{"a":"b"},"scopes":[],"expires_in_s":60}`},
 		{"POST", "/v1/connect-sessions", "", `{}`},
@@ -169,19 +170,19 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		if path == "" {
 			path = c.template
 		}
-		g := w.call("all", c.method, path, c.body)
-		response := doc.Paths.Value(c.template).GetOperation(c.method).Responses.Status(g.status)
+		g := w.Call("all", c.method, path, c.body)
+		response := doc.Paths.Value(c.template).GetOperation(c.method).Responses.Status(g.Status)
 		if response == nil {
-			t.Errorf("%s %s: %d is not described: %s", c.method, path, g.status, g.body)
+			t.Errorf("%s %s: %d is not described: %s", c.method, path, g.Status, g.Body)
 			continue
 		}
-		media := response.Value.Content[g.header.Get("Content-Type")]
+		media := response.Value.Content[g.Header.Get("Content-Type")]
 		if media == nil {
-			t.Errorf("%s %s: %d is described as another type than %s", c.method, path, g.status, g.header.Get("Content-Type"))
+			t.Errorf("%s %s: %d is described as another type than %s", c.method, path, g.Status, g.Header.Get("Content-Type"))
 			continue
 		}
 		var v any
-		if err := json.Unmarshal([]byte(g.body), &v); err != nil {
+		if err := json.Unmarshal([]byte(g.Body), &v); err != nil {
 			t.Fatal(err)
 		}
 		if err := media.Schema.Value.VisitJSON(v, openapi3.EnableFormatValidation()); err != nil {
@@ -194,16 +195,16 @@ func TestAnswersFitTheDocument(t *testing.T) {
 // caller its own.
 func TestProvidersWithoutTheCatalogue(t *testing.T) {
 	w := newWorld(t)
-	w.call("foreign", "GET", "/v1/providers", "").want(t, 200, `"id":"askfred"`)
+	w.Call("foreign", "GET", "/v1/providers", "").Want(t, 200, `"id":"askfred"`)
 	w.cfg.Catalog.IDs, w.cfg.Catalog.Lookup = nil, nil
 	h := httpapi.NewAPI(w.cfg)
-	get := func(key, path string) got {
-		r := "Bearer " + w.key[key]
+	get := func(key, path string) brokertest.Answer {
+		r := "Bearer " + w.Key(key)
 		return serve(t, h, "GET", path, authorized(r))
 	}
-	if g := get("foreign", "/v1/providers").want(t, 200, `"id":"redbooth"`); strings.Contains(g.body, "freeagent") {
+	if g := get("foreign", "/v1/providers").Want(t, 200, `"id":"redbooth"`); strings.Contains(g.Body, "freeagent") {
 		t.Error("a caller sees another's provider")
 	}
-	get("all", "/v1/providers/freeagent").want(t, 200, `"token_endpoint"`)
-	get("foreign", "/v1/providers/freeagent").want(t, 404, "not_found")
+	get("all", "/v1/providers/freeagent").Want(t, 200, `"token_endpoint"`)
+	get("foreign", "/v1/providers/freeagent").Want(t, 404, "not_found")
 }

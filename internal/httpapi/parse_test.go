@@ -45,14 +45,14 @@ func TestBodies(t *testing.T) {
 		{"no owner", `{"integration":"freeagent"}`, "owner", 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.call("all", "POST", "/v1/connect-sessions", c.body).want(t, c.status, c.says)
+			w.Call("all", "POST", "/v1/connect-sessions", c.body).Want(t, c.status, c.says)
 		})
 	}
-	w.call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","refresh_token":"x","access_token":"y","expires_at":"tomorrow"}`).want(t, 400, "RFC 3339")
-	w.call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","refresh_token":"x","expires_at":"2026-01-01T00:00:00Z"}`).want(t, 400, "expires_at")
-	w.call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","grant_type":"password"}`).want(t, 400, "grant_type")
-	w.call("all", "POST", "/v1/connections/conn_a/refresh", `{}`).want(t, 400, "if_generation is required")
-	w.call("all", "PATCH", "/v1/connections/conn_a", `{"tags":null}`).want(t, 400, "tags is required")
+	w.Call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","refresh_token":"x","access_token":"y","expires_at":"tomorrow"}`).Want(t, 400, "RFC 3339")
+	w.Call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","refresh_token":"x","expires_at":"2026-01-01T00:00:00Z"}`).Want(t, 400, "expires_at")
+	w.Call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","grant_type":"password"}`).Want(t, 400, "grant_type")
+	w.Call("all", "POST", "/v1/connections/conn_a/refresh", `{}`).Want(t, 400, "if_generation is required")
+	w.Call("all", "PATCH", "/v1/connections/conn_a", `{"tags":null}`).Want(t, 400, "tags is required")
 }
 
 func TestMediaTypes(t *testing.T) {
@@ -63,14 +63,14 @@ func TestMediaTypes(t *testing.T) {
 		"application/problem+json": 415, "application/json, text/plain": 415, "multipart/form-data; boundary=x": 415,
 	} {
 		body := `{"integration":"freeagent","owner":"a"}`
-		r, err := http.NewRequestWithContext(t.Context(), "POST", w.url+"/v1/connect-sessions", strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), "POST", w.Origin+"/v1/connect-sessions", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+w.key["all"])
+		r.Header.Set("Authorization", "Bearer "+w.Key("all"))
 		r.Header.Set("Content-Type", kind)
-		if g := w.send(nil, r); g.status != status {
-			t.Errorf("%q: %d, want %d", kind, g.status, status)
+		if g := w.Browser().Do(r); g.Status != status {
+			t.Errorf("%q: %d, want %d", kind, g.Status, status)
 		}
 	}
 }
@@ -101,11 +101,11 @@ func TestQueries(t *testing.T) {
 		if says == "" {
 			status = 200
 		}
-		if g := w.call("all", "GET", path, ""); g.status != status || !strings.Contains(g.body, says) {
-			t.Errorf("%.60s: %d %s", path, g.status, g.body)
+		if g := w.Call("all", "GET", path, ""); g.Status != status || !strings.Contains(g.Body, says) {
+			t.Errorf("%.60s: %d %s", path, g.Status, g.Body)
 		}
 	}
-	w.call("all", "GET", "/v1/stats", "").want(t, 200, `"items":[`)
+	w.Call("all", "GET", "/v1/stats", "").Want(t, 200, `"items":[`)
 }
 
 // FuzzQuery: what is read was said once, and says what net/url reads, as far as that

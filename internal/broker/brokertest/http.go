@@ -88,7 +88,7 @@ func NewBrowser(t testing.TB, transport http.RoundTripper) *Browser {
 }
 
 // Browser is another person's browser.
-func (w *World) Browser() *Browser { return NewBrowser(w.T, nil) }
+func (w *World) Browser() *Browser { return NewBrowser(w.T, w.Transport) }
 
 // Do sends a request.
 func (b *Browser) Do(r *http.Request) Answer {

@@ -73,6 +73,8 @@ type World struct {
 	Origin   string           // of the API
 	Home     *Process         // one that nothing befalls
 	Conns    atomic.Int64     // connections that reached the provider
+	// Transport is that of browsers and backends; nil: the network.
+	Transport http.RoundTripper
 
 	keyFile string
 	apiKeys map[string]string // by name
