@@ -29,6 +29,9 @@ functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
 cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
 
+client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
+client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
+
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
 internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
@@ -86,6 +89,11 @@ tools/suites
 // revealers lists every file that reads a secret's text, outside tests, and why. Each is a place
 // from which a secret could leave.
 const revealers = `
+client/client.go                   # the API key, as the bearer of its own requests
+client/connections.go              # the confirm token and an imported token, sent to the server
+client/secret.go                   # the caller's own way to a token
+client/token.go                    # the token, as golang.org/x/oauth2 wants it
+client/transport.go                # the bearer of requests to the provider
 cmd/evergrant/api.go               # the API key, as the bearer of its own requests
 cmd/evergrant/connect.go           # the confirm token, sent back to the server
 cmd/evergrant/connections.go       # the refresh token that is imported

@@ -206,6 +206,7 @@ type TokenView struct {
 	Generation  int64
 	Scope       string
 	Fields      map[string]string // secret ones among them
+	API         provider.API      // of the provider's entry
 }
 
 // Receipt says how a connection ended.

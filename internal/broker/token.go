@@ -162,10 +162,14 @@ func (b *Broker) handOut(ctx context.Context, rec connection.Record) (TokenView,
 	if err != nil {
 		return TokenView{}, internal(err)
 	}
-	return TokenView{
+	v := TokenView{
 		AccessToken: at, TokenType: rec.TokenType, TokenID: rec.TokenID, ExpiresAt: rec.ExpiresAt, UseUntil: b.useUntil(rec),
 		Generation: rec.Gen, Scope: grantedScope(rec), Fields: fields,
-	}, nil
+	}
+	if i, ok := b.Settings.Integration(rec.Integration); ok {
+		v.API = i.Entry.API
+	}
+	return v, nil
 }
 
 // loadKey has the key of the tokens in memory: no read for a warm process.

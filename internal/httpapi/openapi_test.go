@@ -99,7 +99,7 @@ func TestDocumentHasTheMembers(t *testing.T) {
 	for name, v := range map[string]any{
 		"SessionRequest": wire.SessionRequest{}, "NewSession": wire.NewSession{}, "Session": wire.Session{}, "ConfirmRequest": wire.ConfirmRequest{},
 		"ImportRequest": wire.ImportRequest{}, "TagsRequest": wire.TagsRequest{}, "Connection": wire.Connection{}, "Account": wire.Account{},
-		"Entry": wire.Entry{}, "Receipt": wire.Receipt{}, "RefreshRequest": wire.RefreshRequest{}, "Token": wire.Token{},
+		"Entry": wire.Entry{}, "Receipt": wire.Receipt{}, "RefreshRequest": wire.RefreshRequest{}, "Token": wire.Token{}, "TokenAPI": wire.TokenAPI{}, "Rejection": wire.Rejection{},
 		"Integration": wire.Integration{}, "Client": wire.Client{}, "Circuit": wire.Circuit{}, "Hour": wire.Hour{}, "Health": wire.Health{},
 		"Problem": wire.Problem{}, "ConnectionList": wire.List[wire.Connection]{}, "IntegrationList": wire.List[wire.Integration]{}, "HourList": wire.List[wire.Hour]{},
 	} {

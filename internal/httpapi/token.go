@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -51,5 +53,18 @@ func tokenOf(t broker.TokenView) wire.Token {
 		AccessToken: t.AccessToken.Reveal(), TokenType: t.TokenType, TokenID: t.TokenID,
 		ExpiresAt: wire.TimeOrNull(t.ExpiresAt), UseUntil: wire.TimeOrNull(t.UseUntil),
 		Generation: t.Generation, Scope: t.Scope, Fields: object(t.Fields),
+		API: tokenAPIOf(t.API),
+	}
+}
+
+// tokenAPIOf is how an API takes a token, nil where that is the usual way: as a client
+// that knows nothing of providers would do it.
+func tokenAPIOf(a provider.API) *wire.TokenAPI {
+	if a.AuthHeaderName == "" && a.AuthHeaderScheme == "" {
+		return nil
+	}
+	return &wire.TokenAPI{
+		HeaderName: cmp.Or(a.AuthHeaderName, "Authorization"), HeaderScheme: cmp.Or(a.AuthHeaderScheme, "Bearer"),
+		RejectedWhen: []wire.Rejection{{Status: http.StatusUnauthorized}},
 	}
 }

@@ -23,4 +23,24 @@ type Token struct {
 	Generation int64             `json:"generation"`
 	Scope      string            `json:"scope"`
 	Fields     map[string]string `json:"fields"` // what the provider told besides, the secret ones too
+	// API is how the provider's API differs from the usual: the token goes as Authorization:
+	// Bearer, and 401 refuses it. Null: in nothing.
+	API *TokenAPI `json:"api"`
+}
+
+// TokenAPI says how the provider's API takes a token and refuses one.
+type TokenAPI struct {
+	HeaderName   string `json:"header_name"`   // such as Authorization
+	HeaderScheme string `json:"header_scheme"` // what stands before the token, such as Bearer; may be ""
+	// RejectedWhen: an answer that fits one of these says that the token is dead.
+	RejectedWhen []Rejection `json:"rejected_when"`
+}
+
+// Rejection describes an answer of the provider's API. All that is given must fit.
+type Rejection struct {
+	Status int `json:"status"`
+	// HeaderMatch maps a header's name to a pattern (RE2) that must occur in it.
+	HeaderMatch map[string]string `json:"header_match,omitempty"`
+	JSONField   string            `json:"json_field,omitempty"` // dotted path, a[0].b for lists
+	Equals      string            `json:"equals,omitempty"`     // JSONField as text, exactly; absent: anything
 }
