@@ -3,6 +3,7 @@ package broker
 import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
