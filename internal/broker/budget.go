@@ -11,10 +11,17 @@ import (
 	"github.com/evergrant/evergrant/internal/refresh"
 )
 
-// laneWidth is how many refreshes of one integration a process has under way at once,
-// unless its configuration says otherwise. Integrations share nothing: however many
-// refreshes hang at one provider, those of another find their own width free.
-const laneWidth = tickWorkers / 2
+// How many refreshes of one integration a process has under way at once, unless its
+// configuration says otherwise: as many as end what is due within the tick, where each
+// takes refreshTime. Integrations share nothing: however many refreshes hang at one
+// provider, those of another find their own width free.
+const (
+	laneNarrow = 32
+	laneWide   = 256
+	// refreshTime is more than a provider that answers within 200 ms takes, with the
+	// reads and writes of the store.
+	refreshTime = 300 * time.Millisecond
+)
 
 var (
 	errBusyLane = errors.New("as many refreshes of the integration are under way as may be")
@@ -39,12 +46,23 @@ func newBudgets() *budgets {
 	return &budgets{lanes: map[string]chan struct{}{}, held: map[string]allowance{}}
 }
 
-// width is how many refreshes of the integration may be under way at once.
+// width is how many refreshes of the integration may be under way at once, for
+// whatever reason.
 func (b *Broker) width(integration string) int {
 	if i, ok := b.Settings.Integration(integration); ok && i.MaxConcurrent > 0 {
 		return i.MaxConcurrent
 	}
-	return laneWidth
+	return laneWide
+}
+
+// workers is how many of them work off what is due, n refreshes. within is the time
+// that they have, 0 for no end.
+func (b *Broker) workers(integration string, n int, within time.Duration) int {
+	need := laneNarrow
+	if within > 0 {
+		need = max(need, int(time.Duration(n)*refreshTime/within))
+	}
+	return min(need, b.width(integration))
 }
 
 // How long a refresh waits for its lane. Readers wait less: somebody waits for them.

@@ -75,7 +75,7 @@ type Integration struct {
 	Binding  Binding
 	Connect  Connect
 	// MaxConcurrent is how many refreshes of this integration one process has under
-	// way at once; 0: half of what it can do.
+	// way at once; 0: as many as what is due needs, up to 256.
 	MaxConcurrent int
 	// MaxPerMinute is how many refreshes the schedule sends in a minute, all processes
 	// together; 0: no limit.

@@ -14,7 +14,7 @@ import (
 
 var (
 	_ = mutant("F59", "internal/refresh/machine.go", `if r.Failed || r.Left < s.Facts.SendTime+SaveTime+RescueTime+Slack {`, `if r.Left < s.Facts.SendTime+SaveTime+RescueTime+Slack {`)
-	_ = mutant("F59", "internal/broker/lanes.go", `case refresh.NotReady, refresh.StoreFailed:
+	_ = mutant("F59", "internal/broker/jobs.go", `case refresh.NotReady, refresh.StoreFailed:
 		waits`, `case refresh.StoreFailed:
 		waits`)
 )

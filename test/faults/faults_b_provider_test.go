@@ -289,10 +289,13 @@ func TestFault_F51_a_dead_token_does_not_take_every_probe(t *testing.T) {
 
 var (
 	_ = mutant("F52", "internal/refresh/driver.go", `context.WithTimeout(whole, time.Duration(run.sendTime())*time.Millisecond)`, `context.WithCancel(whole)`)
-	_ = mutant("F52", "internal/broker/lanes.go", `l := t.lanes[j.integration]
-	if l == nil {`, `l := t.lanes[""]
-	t.lanes[j.integration] = l
-	if l == nil {`)
+	_ = mutant("F52", "internal/broker/lanes.go", `	l := t.lanes[j.integration]
+	if l == nil {
+		l = &lane{integration: j.integration}
+		t.lanes[j.integration] = l`, `	l := t.lanes[""]
+	if l == nil {
+		l = &lane{integration: j.integration}
+		t.lanes[""] = l`)
 )
 
 func TestFault_F52_a_provider_that_trickles_holds_up_nobody_but_itself(t *testing.T) {

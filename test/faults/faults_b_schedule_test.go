@@ -141,7 +141,7 @@ func TestFault_F41_a_worker_whose_clock_is_wrong_ends_nothing(t *testing.T) {
 	})
 }
 
-var _ = mutant("F42", "internal/broker/lanes.go", `b.now()-j.minute*60)`, `0)`)
+var _ = mutant("F42", "internal/broker/jobs.go", `b.now()-j.minute*60)`, `0)`)
 
 func TestFault_F42_a_tick_that_comes_late_is_of_its_own_minute(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
