@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -156,111 +155,4 @@ func (c *newKeyCommand) Run(p *process) error {
 	p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", key.Reveal())
 	p.printf("api_keys:\n  - {name: %s, hash: %q, allow: [%s], integrations: [\"*\"], owners: [\"*\"]}\n", clean(c.Name), hash, strings.Join(c.Allow, ", "))
 	return nil
-}
-
-// providersCommand shows the catalogue. It is that of this binary: no server is asked.
-type providersCommand struct {
-	ID   string `arg:"" optional:"" help:"One provider; else all of them."`
-	JSON bool   `help:"Print JSON."`
-}
-
-// Run prints the catalogue or one entry of it.
-func (c *providersCommand) Run(p *process) error {
-	if c.ID != "" {
-		return c.one(p)
-	}
-	all := catalog()
-	if c.JSON {
-		return p.printJSON(all)
-	}
-	rows := [][]string{{"ID", "NAME", "GRANTS", "CLIENT AUTHENTICATION", "REFRESH TOKENS", "REVOCATION"}}
-	for _, e := range all {
-		rows = append(rows, []string{
-			e.ID, e.Name, strings.Join(e.GrantTypesSupported, " "), e.TokenEndpointAuthMethod, rotation(e), yesNo(e.RevocationEndpoint != ""),
-		})
-	}
-	p.table(rows)
-	return nil
-}
-
-func rotation(e provider.Entry) string {
-	switch e.Refresh.Rotation {
-	case "always":
-		return "rotate"
-	case "none":
-		return "stay"
-	case "sometimes":
-		return "may rotate"
-	default:
-		return "unknown"
-	}
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-func (c *providersCommand) one(p *process) error {
-	e, err := provider.Lookup(c.ID)
-	if errors.Is(err, provider.ErrUnknownProvider) {
-		return fmt.Errorf("the catalogue has no %q; it has %s; a provider that it lacks is described in the configuration itself, by a mapping in place of the id", c.ID, strings.Join(provider.IDs(), ", "))
-	}
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return p.printJSON(e)
-	}
-	profile := e.Profile(provider.GrantRefreshToken)
-	p.facts([][]string{
-		{"id", e.ID},
-		{"name", e.Name},
-		{"docs", e.Docs},
-		{"grants", strings.Join(e.GrantTypesSupported, ", ")},
-		{"authorization endpoint", e.AuthorizationEndpoint},
-		{"token endpoint", e.TokenEndpoint},
-		{"revocation endpoint", orDash(e.RevocationEndpoint)},
-		{"discovery", e.DiscoveryURL},
-		{"client authentication", e.TokenEndpointAuthMethod},
-		{"PKCE", e.PKCE},
-		{"access tokens live", lifeOf(e)},
-		{"refresh tokens", rotation(e)},
-		{"old access token at a refresh", map[bool]string{true: "may die", false: "lives on"}[profile.OldAccessDies]},
-		{"after a lost answer", lostAnswerMeans(profile)},
-	})
-	for _, note := range e.Notes {
-		p.printf("\n- %s", clean(note))
-	}
-	if len(e.Notes) > 0 {
-		p.printf("\n")
-	}
-	return nil
-}
-
-func lifeOf(e provider.Entry) string {
-	if e.AccessTokenTTL == 0 {
-		return "as the answer says"
-	}
-	return span(secondsOf(e.AccessTokenTTL)) + " unless the answer says otherwise"
-}
-
-func lostAnswerMeans(p provider.Profile) string {
-	switch p.LostAnswer {
-	case provider.SendNow:
-		return "the old refresh token is sent again"
-	case provider.GraceResend:
-		return fmt.Sprintf("the old refresh token is sent again within %d s", p.Grace)
-	default:
-		return "wait until the access token is nearly over: a second use may end the grant"
-	}
 }

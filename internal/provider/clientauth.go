@@ -16,7 +16,14 @@ const (
 	methodBasicRaw = "client_secret_basic_raw"
 	methodPost     = "client_secret_post"
 	methodNone     = "none"
+	methodJWT      = "private_key_jwt" // RFC 7523 section 2.2
+	methodUnknown  = "unknown"
 )
+
+// authMethods are the methods that can be spoken.
+func authMethods() []string {
+	return []string{methodBasic, methodBasicRaw, methodPost, methodJWT, methodNone}
+}
 
 // The kinds of client in token_endpoint_auth_method_by_client.
 const (

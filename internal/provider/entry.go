@@ -14,6 +14,9 @@ type Entry struct {
 	ID   string `json:"id,omitempty"`   // the catalogue's id, or the integration's name for an inline one
 	Name string `json:"name,omitempty"` // for people
 	Docs string `json:"docs,omitempty"` // the vendor's page on OAuth
+	// VerifiedAt is the day, YYYY-MM-DD, on which somebody last compared the entry
+	// with its sources. Absent: nobody did, and all is from memory.
+	VerifiedAt string `json:"verified_at,omitempty"`
 
 	Issuer                string `json:"issuer,omitempty"`
 	DiscoveryURL          string `json:"discovery_url,omitempty"` // RFC 8414 or OpenID Connect Discovery; may lack an issuer
@@ -23,17 +26,27 @@ type Entry struct {
 	UserinfoEndpoint      string `json:"userinfo_endpoint,omitempty"`   // OpenID Connect Core 5.3
 	JWKSURI               string `json:"jwks_uri,omitempty"`            // the keys of ID tokens; they are used where the issuer is known too
 	RefreshEndpoint       string `json:"refresh_endpoint,omitempty"`    // only where refreshing has a URL of its own
-	RevocationCall        string `json:"revocation_call,omitempty"`     // a revocation that is not RFC 7009, in words
+	RefreshMethod         string `json:"refresh_method,omitempty"`      // POST (default), or GET with all parameters in the query
+	// SecondExchange turns the token of a code exchange into the one to keep.
+	SecondExchange SecondExchange `json:"second_exchange,omitzero"`
+	// RevocationRequest is a revocation that is not RFC 7009.
+	RevocationRequest RevocationRequest `json:"revocation_request,omitzero"`
 
 	// Variables maps each {variable} to the pattern (RE2) that its value must
-	// match whole.
+	// match whole. A value comes from the configuration, else from what Keep took
+	// from the callback or the answer, else from DefaultVariables.
 	Variables        map[string]string `json:"variables,omitempty"`
 	DefaultVariables map[string]string `json:"default_variables,omitempty"`
+	// Environments are other installations of the provider, such as its sandbox: by
+	// name, what differs there. How refresh tokens behave and the evidence are the
+	// same in all; where they are not, that is another entry.
+	Environments map[string]Entry `json:"environments,omitempty"`
 
 	// TokenEndpointAuthMethod is explicit, never found out by trying:
 	// client_secret_basic (form-encoded, then base64: RFC 6749 section 2.3.1),
 	// client_secret_basic_raw (base64 of id:secret as they are),
-	// client_secret_post or none.
+	// client_secret_post, private_key_jwt (RFC 7523 section 2.2), none, or unknown:
+	// then a configuration has to tell.
 	TokenEndpointAuthMethod string `json:"token_endpoint_auth_method,omitempty"`
 	// TokenEndpointAuthMethodByGrant goes before TokenEndpointAuthMethodByClient
 	// (keys confidential, public_pkce), and that before TokenEndpointAuthMethod.
@@ -44,6 +57,14 @@ type Entry struct {
 	PublicClientID string `json:"public_client_id,omitempty"`
 	ClientIDParam  string `json:"client_id_param,omitempty"` // another name for client_id
 	CodeParam      string `json:"code_param,omitempty"`      // another name for code in the callback
+	ScopeParam     string `json:"scope_param,omitempty"`     // another name for scope in the authorization request
+	// RedirectURIValue is sent in place of the redirect URI, where a provider has a
+	// name for it; it may hold {variables}.
+	RedirectURIValue string `json:"redirect_uri_value,omitempty"`
+	// TokenEndpointAuthMethodsSupported is what else the provider takes (RFC 8414).
+	TokenEndpointAuthMethodsSupported []string `json:"token_endpoint_auth_methods_supported,omitempty"`
+	// ClientAssertionAudience is aud of a private_key_jwt; the token endpoint where absent.
+	ClientAssertionAudience string `json:"client_assertion_audience,omitempty"`
 
 	GrantTypesSupported    []string `json:"grant_types_supported,omitempty"`
 	ResponseTypesSupported []string `json:"response_types_supported,omitempty"`
@@ -51,16 +72,21 @@ type Entry struct {
 	// ScopeSeparator is one character; a blank where absent.
 	ScopeSeparator string `json:"scope_separator,omitempty"`
 	OfflineScope   string `json:"offline_scope,omitempty"` // without it no refresh token comes
+	// CallbackScope: the granted scope stands in the callback, as scope.
+	CallbackScope bool `json:"callback_scope,omitempty"`
 	// IssParameter: the callback carries iss (RFC 9207).
 	IssParameter bool `json:"authorization_response_iss_parameter_supported,omitempty"`
 
 	// Fixed extras to send: with the authorization request, with every token
-	// request, with a refresh, and as headers of token requests.
+	// request, with a refresh, and as headers of token requests. Values may hold
+	// {variables}; RefreshParams also {refresh_token}.
 	AuthorizationParams map[string]string `json:"authorization_params,omitempty"`
 	TokenParams         map[string]string `json:"token_params,omitempty"`
 	RefreshParams       map[string]string `json:"refresh_params,omitempty"`
-	TokenHeaders        map[string]string `json:"token_headers,omitempty"`
-	TokenRequestFormat  string            `json:"token_request_format,omitempty"` // form (default) or json
+	// RefreshSendsRedirectURI: a refresh repeats redirect_uri.
+	RefreshSendsRedirectURI bool              `json:"refresh_sends_redirect_uri,omitempty"`
+	TokenHeaders            map[string]string `json:"token_headers,omitempty"`
+	TokenRequestFormat      string            `json:"token_request_format,omitempty"` // form (default) or json
 
 	// How answers of the token endpoint are read.
 	TokenPath        string   `json:"token_path,omitempty"`         // dotted path of the object that holds the tokens
@@ -71,6 +97,8 @@ type Entry struct {
 	DeadRefreshErrors []string `json:"dead_refresh_errors,omitempty"` // a refresh: the grant is gone
 	DeadCodeErrors    []string `json:"dead_code_errors,omitempty"`    // a code exchange: start again
 	RetryErrors       []string `json:"retry_errors,omitempty"`        // any grant: later
+	// RetryStatus are 4xx statuses that, without a code, mean: later. Any grant.
+	RetryStatus []int `json:"retry_status,omitempty"`
 	// CodeReuseStatus is the 4xx status whose answer without a code means, on a
 	// code exchange, that the code is spent.
 	CodeReuseStatus int      `json:"code_reuse_status,omitempty"`
@@ -95,8 +123,7 @@ type Entry struct {
 	ScopeRequired    Tri      `json:"scope_required,omitzero"`
 
 	RateLimits map[string]any      `json:"rate_limits,omitempty"`
-	Sandbox    map[string]string   `json:"sandbox,omitempty"`
-	Sunset     map[string]string   `json:"sunset,omitempty"`      // what, date, successor
+	Sunset     Sunset              `json:"sunset,omitzero"`
 	LaterFacts map[string]any      `json:"later_facts,omitempty"` // newer than what stands above
 	Notes      []string            `json:"notes,omitempty"`
 	Evidence   map[string]Evidence `json:"evidence,omitempty"` // by dotted JSON name
@@ -122,6 +149,44 @@ type Refresh struct {
 	AllowedBeforeExpiry         Tri    `json:"allowed_before_expiry,omitzero"`
 	ConcurrentLimit             int64  `json:"concurrent_limit,omitempty"` // live refresh tokens of one user and app
 	Condition                   string `json:"condition,omitempty"`        // when this holds, where a setting decides
+	// Credential is what a refresh sends: refresh_token (where absent) or
+	// access_token, which then is renewed itself.
+	Credential string `json:"credential,omitempty"`
+}
+
+// SecondExchange is a request that turns the access token of a code exchange into
+// one that lives longer. Params may hold {access_token}, {client_id} and
+// {client_secret}.
+type SecondExchange struct {
+	Endpoint string            `json:"endpoint,omitempty"`
+	Method   string            `json:"method,omitempty"` // POST (default, a form) or GET (in the query)
+	Params   map[string]string `json:"params,omitempty"`
+}
+
+// RevocationRequest is one request that ends a token or a grant, as a template.
+// URL, Headers and Body may hold {access_token}, {refresh_token}, {client_id},
+// {client_secret} and variables. A 2xx, or a 4xx that says that the token is not
+// known, means that it is done.
+type RevocationRequest struct {
+	Method string `json:"method,omitempty"` // POST (default), DELETE or GET
+	URL    string `json:"url,omitempty"`
+	// Auth is how the request proves itself: client (as at the token endpoint, and
+	// where absent), one of the client's methods by name, bearer (the token itself),
+	// secret_as_bearer, or none.
+	Auth string `json:"auth,omitempty"`
+	// Token is which token is sent: access_token, refresh_token, or none where the
+	// grant is named otherwise.
+	Token   string            `json:"token,omitempty"`
+	Format  string            `json:"format,omitempty"` // of the body: form (default) or json
+	Headers map[string]string `json:"headers,omitempty"`
+	Body    map[string]string `json:"body,omitempty"`
+}
+
+// Sunset is what the provider has announced to end.
+type Sunset struct {
+	What      string `json:"what,omitempty"`
+	Date      string `json:"date,omitempty"`      // YYYY-MM-DD, or YYYY-MM; absent: not told
+	Successor string `json:"successor,omitempty"` // what to change to
 }
 
 // Revocation is how RFC 7009 is spoken here, where it differs from the rest.
@@ -141,14 +206,28 @@ type API struct {
 	UserAgentRequired bool              `json:"user_agent_required,omitempty"`
 	ExtraHeaders      map[string]string `json:"extra_headers,omitempty"`
 	Style             string            `json:"style,omitempty"` // rest where absent, graphql
+	// RejectedWhen: an answer of the API that fits one of these says that the access
+	// token is dead. Status 401 where absent.
+	RejectedWhen []Rejection `json:"rejected_when,omitempty"`
+}
+
+// Rejection describes an answer of the provider's API. All that is given must fit.
+type Rejection struct {
+	Status int `json:"status"`
+	// HeaderMatch maps a header's name to a pattern (RE2) that must occur in it.
+	HeaderMatch map[string]string `json:"header_match,omitempty"`
+	JSONField   string            `json:"json_field,omitempty"` // dotted path, a[0].b for lists
+	// Equals is the value of JSONField as text, exactly; absent: it is there at all.
+	Equals string `json:"equals,omitempty"`
 }
 
 // Identity is where the provider says whose account it is. Only the two named
 // fields are read.
 type Identity struct {
-	Endpoint  string   `json:"endpoint,omitempty"`
+	Endpoint  string   `json:"endpoint,omitempty"`   // may hold {access_token}
 	Method    string   `json:"method,omitempty"`     // GET (default) or POST
 	Body      string   `json:"body,omitempty"`       // JSON to post, such as a GraphQL query
+	Kept      string   `json:"kept,omitempty"`       // the account's id is this kept field; nothing is asked
 	IDField   string   `json:"id_field,omitempty"`   // dotted path, a[0].b for lists
 	NameField string   `json:"name_field,omitempty"` // dotted path
 	NeverKeep []string `json:"never_keep,omitempty"` // dotted paths of what is secret or private there
@@ -157,10 +236,10 @@ type Identity struct {
 // Keep is one thing that a provider tells besides tokens and that is kept with
 // the connection.
 type Keep struct {
-	From    string `json:"from"`             // callback (a query parameter) or token (the answer)
+	From    string `json:"from"`             // callback (a query parameter), token (the answer) or identity
 	Field   string `json:"field"`            // its name; in an answer a dotted path
 	As      string `json:"as,omitempty"`     // the name under which it is kept; Field where absent
-	Pattern string `json:"pattern"`          // RE2, must match the whole value
+	Pattern string `json:"pattern"`          // RE2, must match the whole value; of a group named value, only that is kept
 	Secret  bool   `json:"secret,omitempty"` // handed out with the token only
 }
 

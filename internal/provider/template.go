@@ -52,15 +52,16 @@ func unfit(v string) bool {
 // to a copy: Resolve writes through it.
 func (e *Entry) endpoints() map[string]*string {
 	return map[string]*string{
-		"issuer":                 &e.Issuer,
-		"discovery_url":          &e.DiscoveryURL,
-		"authorization_endpoint": &e.AuthorizationEndpoint,
-		"token_endpoint":         &e.TokenEndpoint,
-		"revocation_endpoint":    &e.RevocationEndpoint,
-		"userinfo_endpoint":      &e.UserinfoEndpoint,
-		"jwks_uri":               &e.JWKSURI,
-		"refresh_endpoint":       &e.RefreshEndpoint,
-		"identity.endpoint":      &e.Identity.Endpoint,
+		"issuer":                   &e.Issuer,
+		"discovery_url":            &e.DiscoveryURL,
+		"authorization_endpoint":   &e.AuthorizationEndpoint,
+		"token_endpoint":           &e.TokenEndpoint,
+		"revocation_endpoint":      &e.RevocationEndpoint,
+		"userinfo_endpoint":        &e.UserinfoEndpoint,
+		"jwks_uri":                 &e.JWKSURI,
+		"refresh_endpoint":         &e.RefreshEndpoint,
+		"second_exchange.endpoint": &e.SecondExchange.Endpoint,
+		"identity.endpoint":        &e.Identity.Endpoint,
 	}
 }
 

@@ -36,6 +36,10 @@ func (e Entry) Validate() error {
 	e.checkRefresh(&m)
 	e.checkIdentity(&m)
 	e.checkKeep(&m)
+	e.checkTemplates(&m)
+	e.checkRevocation(&m)
+	e.checkDates(&m)
+	e.checkEnvironments(&m)
 	for _, name := range slices.Sorted(maps.Keys(e.Evidence)) {
 		m.oneOf("evidence."+name+".kind", e.Evidence[name].Kind, "documented", "code", "inferred", "recalled")
 	}
@@ -46,6 +50,9 @@ func (e Entry) Validate() error {
 // (one without a secret) or as a confidential one, all mistakes joined.
 func (e Entry) ValidateClient(public bool) error {
 	var m mistakes
+	if !public && e.AuthMethod(GrantRefreshToken, false) == methodUnknown {
+		m.add("token_endpoint_auth_method", "is not known for this provider, and never guessed; look it up and write provider: {extends: %s, token_endpoint_auth_method: …}", e.ID)
+	}
 	if public && e.grants(GrantAuthorizationCode) && e.PKCE != "S256" && e.PKCE != "required" {
 		// Without a secret only PKCE ties a code to who asked for it (RFC 7636,
 		// RFC 9700 section 2.1.1).
@@ -71,28 +78,131 @@ func (e Entry) checkEndpoints(m *mistakes) {
 	}
 	urls := e.endpoints()
 	for _, name := range slices.Sorted(maps.Keys(urls)) {
-		e.checkTemplate(m, name, *urls[name])
+		also := []string(nil)
+		if name == "identity.endpoint" {
+			also = []string{hintAccess}
+		}
+		e.checkURLTemplate(m, name, *urls[name], also...)
 	}
 	for i, u := range e.API.BaseURLs {
-		// They are for people: what stands in braces may come from an answer.
+		// These are for callers, who may know what we do not: any name will do.
 		if !variable.MatchString(u) {
-			e.checkTemplate(m, fmt.Sprintf("api.base_urls[%d]", i), u)
+			e.checkURLTemplate(m, fmt.Sprintf("api.base_urls[%d]", i), u)
 		}
 	}
 }
 
-// checkTemplate checks a URL, each {variable} taken for a word.
-func (e Entry) checkTemplate(m *mistakes, field, template string) {
+// checkURLTemplate checks a URL, each {variable} taken for a word. A variable with
+// which it begins is a URL itself, which its pattern has to say.
+func (e Entry) checkURLTemplate(m *mistakes, field, template string, also ...string) {
 	if template == "" {
 		return
 	}
-	for _, v := range variable.FindAllStringSubmatch(template, -1) {
-		if _, ok := e.Variables[v[1]]; !ok {
-			m.add(field, "{%s} is not among the variables", v[1])
+	e.checkTemplate(m, field, template, also...)
+	if first := variable.FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
+		name := template[first[2]:first[3]]
+		if pattern := e.patternOf(name); !strings.HasPrefix(pattern, "^https://") {
+			m.add(field, "begins with {%s}, whose pattern does not begin with ^https://", name)
+			return
 		}
+		template = "https://x" + template[first[1]:]
 	}
 	if err := checkURL(variable.ReplaceAllString(template, "x")); err != nil {
 		m.add(field, "%v", err)
+	}
+}
+
+// checkTemplate checks that each {name} is a variable, something that is kept, or
+// one of also.
+func (e Entry) checkTemplate(m *mistakes, field, template string, also ...string) {
+	for _, v := range variable.FindAllStringSubmatch(template, -1) {
+		if e.patternOf(v[1]) == "" && v[1] != "client_id" && !slices.Contains(also, v[1]) {
+			m.add(field, "{%s} is not among the variables", v[1])
+		}
+	}
+}
+
+// patternOf returns the pattern that the value of {name} must match, "" where no
+// such thing is declared.
+func (e Entry) patternOf(name string) string {
+	if p, ok := e.Variables[name]; ok {
+		return p
+	}
+	for _, k := range e.Keep {
+		if k.name() == name {
+			return k.Pattern
+		}
+	}
+	return ""
+}
+
+// checkTemplates checks the {variables} outside of URLs.
+func (e Entry) checkTemplates(m *mistakes) {
+	for field, values := range map[string]map[string]string{
+		"authorization_params": e.AuthorizationParams,
+		"token_params":         e.TokenParams,
+		"token_headers":        e.TokenHeaders,
+	} {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			e.checkTemplate(m, field+"."+name, values[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.RefreshParams)) {
+		e.checkTemplate(m, "refresh_params."+name, e.RefreshParams[name], "refresh_token")
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.SecondExchange.Params)) {
+		e.checkTemplate(m, "second_exchange.params."+name, e.SecondExchange.Params[name], "client_secret", "access_token")
+	}
+	m.oneOf("second_exchange.method", e.SecondExchange.Method, "GET", "POST")
+	m.oneOf("refresh_method", e.RefreshMethod, "GET", "POST")
+	e.checkTemplate(m, "redirect_uri_value", e.RedirectURIValue)
+}
+
+// checkRevocation checks the template of a revocation that is not RFC 7009.
+func (e Entry) checkRevocation(m *mistakes) {
+	r := e.RevocationRequest
+	if r.URL == "" {
+		if r.Method != "" || r.Auth != "" || r.Token != "" || len(r.Headers)+len(r.Body) > 0 {
+			m.add("revocation_request.url", "is missing")
+		}
+		return
+	}
+	if e.RevocationEndpoint != "" {
+		m.add("revocation_request", "stands beside revocation_endpoint; one of them ends a token here")
+	}
+	secrets := []string{hintAccess, hintRefresh, "client_secret"}
+	if err := checkURL(variable.ReplaceAllString(r.URL, "x")); err != nil {
+		m.add("revocation_request.url", "%v", err)
+	}
+	m.oneOf("revocation_request.method", r.Method, "POST", "DELETE", "GET")
+	m.oneOf("revocation_request.auth", r.Auth, append(authMethods(), "client", "bearer", "secret_as_bearer")...)
+	m.oneOf("revocation_request.format", r.Format, "form", "json")
+	if !slices.Contains([]string{hintAccess, hintRefresh, "none"}, r.Token) {
+		m.add("revocation_request.token", "must be access_token, refresh_token or none")
+	}
+	e.checkTemplate(m, "revocation_request.url", r.URL, secrets...)
+	for field, values := range map[string]map[string]string{"revocation_request.headers": r.Headers, "revocation_request.body": r.Body} {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			e.checkTemplate(m, field+"."+name, values[name], secrets...)
+		}
+	}
+	e.checkHeaders(m, "revocation_request.headers", r.Headers)
+}
+
+var (
+	day   = regexp.MustCompile(`^\d{4}-\d\d-\d\d$`)
+	month = regexp.MustCompile(`^\d{4}-\d\d(-\d\d)?$`)
+)
+
+func (e Entry) checkDates(m *mistakes) {
+	if e.VerifiedAt != "" && !day.MatchString(e.VerifiedAt) {
+		m.add("verified_at", "must be a day, YYYY-MM-DD")
+	}
+	if e.Sunset.Date != "" && !month.MatchString(e.Sunset.Date) {
+		m.add("sunset.date", "must be YYYY-MM-DD or YYYY-MM; leave it out where it is not told")
+	}
+	if e.Sunset.What == "" && e.Sunset != (Sunset{}) {
+		m.add("sunset.what", "is missing")
 	}
 }
 
@@ -113,11 +223,11 @@ func (e Entry) checkVariables(m *mistakes) {
 }
 
 func (e Entry) checkAuthentication(m *mistakes) {
-	methods := []string{methodBasic, methodBasicRaw, methodPost, methodNone}
+	methods := authMethods()
 	if e.TokenEndpointAuthMethod == "" {
 		m.add("token_endpoint_auth_method", "is missing; it is one of %s, never guessed", strings.Join(methods, ", "))
 	}
-	m.oneOf("token_endpoint_auth_method", e.TokenEndpointAuthMethod, methods...)
+	m.oneOf("token_endpoint_auth_method", e.TokenEndpointAuthMethod, append(methods, methodUnknown)...)
 	for _, g := range slices.Sorted(maps.Keys(e.TokenEndpointAuthMethodByGrant)) {
 		field := "token_endpoint_auth_method_by_grant." + string(g)
 		m.oneOf(field, e.TokenEndpointAuthMethodByGrant[g], methods...)
@@ -149,7 +259,8 @@ func (e Entry) checkRequests(m *mistakes) {
 		"refresh_params":       e.RefreshParams,
 	} {
 		for _, name := range slices.Sorted(maps.Keys(params)) {
-			if slices.Contains(reservedParams(), name) {
+			// A refresh may have a grant type of its own.
+			if slices.Contains(reservedParams(), name) && field+"."+name != "refresh_params.grant_type" {
 				m.add(field+"."+name, "is not for an entry to set")
 			}
 		}
@@ -158,15 +269,19 @@ func (e Entry) checkRequests(m *mistakes) {
 		"token_headers":     e.TokenHeaders,
 		"api.extra_headers": e.API.ExtraHeaders,
 	} {
-		for _, name := range slices.Sorted(maps.Keys(headers)) {
-			if !headerName.MatchString(name) || reservedHeader(name) || !printable(headers[name]) {
-				m.add(field+"."+name, "is not a header that an entry may set")
-			}
-		}
+		e.checkHeaders(m, field, headers)
 	}
 	for i, rule := range e.RedirectURIRules {
 		m.oneOf(fmt.Sprintf("redirect_uri_rules[%d]", i), rule,
 			"exact", "same_host_and_path", "https_only", "loopback_allowed", "port_wildcard", "no_query_string")
+	}
+}
+
+func (e Entry) checkHeaders(m *mistakes, field string, headers map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		if !headerName.MatchString(name) || reservedHeader(name) || !printable(headers[name]) {
+			m.add(field+"."+name, "is not a header that an entry may set")
+		}
 	}
 }
 
@@ -193,6 +308,28 @@ func (e Entry) checkAnswers(m *mistakes) {
 	m.oneOf("expires_in_unit", e.ExpiresInUnit, "s", "ms", "unix")
 	if e.CodeReuseStatus != 0 && e.CodeReuseStatus/100 != 4 {
 		m.add("code_reuse_status", "must be a 4xx status")
+	}
+	for i, status := range e.RetryStatus {
+		if status/100 != 4 {
+			m.add(fmt.Sprintf("retry_status[%d]", i), "must be a 4xx status")
+		}
+	}
+	for i, r := range e.API.RejectedWhen {
+		field := fmt.Sprintf("api.rejected_when[%d]", i)
+		if r.Status < 100 || r.Status > 599 {
+			m.add(field+".status", "must be an HTTP status")
+		}
+		if r.Equals != "" && r.JSONField == "" {
+			m.add(field+".equals", "goes with json_field")
+		}
+		if r.Status/100 == 2 && r.JSONField == "" && len(r.HeaderMatch) == 0 {
+			m.add(field, "would take every good answer for a refusal")
+		}
+		for name, pattern := range r.HeaderMatch {
+			if _, err := regexp.Compile(pattern); err != nil || pattern == "" || !headerName.MatchString(name) {
+				m.add(field+".header_match."+name, "must be a header and a regular expression (RE2)")
+			}
+		}
 	}
 	for field, list := range map[string][]string{
 		"dead_refresh_errors": e.DeadRefreshErrors,
@@ -227,6 +364,7 @@ func (e Entry) checkRefresh(m *mistakes) {
 	if r.PreviousToken == "grace_s" && r.GraceS == 0 {
 		m.add("refresh.grace_s", "is missing, though previous_token names it")
 	}
+	m.oneOf("refresh.credential", r.Credential, hintRefresh, hintAccess)
 	if r.ConcurrentLimit < 0 {
 		m.add("refresh.concurrent_limit", "must not be negative")
 	}
@@ -237,6 +375,12 @@ func (e Entry) checkRefresh(m *mistakes) {
 
 func (e Entry) checkIdentity(m *mistakes) {
 	id := e.Identity
+	if id.Kept != "" && !slices.ContainsFunc(e.Keep, func(k Keep) bool { return k.name() == id.Kept && !k.Secret }) {
+		m.add("identity.kept", "is not among what keep keeps in the open")
+	}
+	if id.Kept != "" && (id.Endpoint != "" || id.IDField != "") {
+		m.add("identity.kept", "stands beside an endpoint; the account is known by one of them")
+	}
 	m.oneOf("identity.method", id.Method, "GET", "POST")
 	if id.Endpoint == "" && e.UserinfoEndpoint == "" && e.DiscoveryURL == "" && (id.IDField != "" || id.NameField != "") {
 		m.add("identity.endpoint", "is missing, though a field of its answer is named")
@@ -257,8 +401,11 @@ func (e Entry) checkKeep(m *mistakes) {
 	seen := map[string]bool{}
 	for i, k := range e.Keep {
 		field := fmt.Sprintf("keep[%d].", i)
-		if k.From != "callback" && k.From != "token" {
-			m.add(field+"from", "must be callback or token")
+		if k.From != "callback" && k.From != "token" && k.From != "identity" {
+			m.add(field+"from", "must be callback, token or identity")
+		}
+		if _, clash := e.Variables[k.name()]; clash && e.Variables[k.name()] != "" && k.Secret {
+			m.add(field+"secret", "a secret cannot be a variable of a URL")
 		}
 		if k.Field == "" {
 			m.add(field+"field", "is missing")

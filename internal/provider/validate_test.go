@@ -29,7 +29,7 @@ func TestValidateNamesEveryMistakeByItsField(t *testing.T) {
 		"discovery_url": "ftp://127.0.0.1/",
 		"variables": {"a": "(", "b": "[a-z]+", "c": "^x$"},
 		"default_variables": {"c": "y", "d": "z"},
-		"token_endpoint_auth_method": "private_key_jwt",
+		"token_endpoint_auth_method": "tls_client_auth",
 		"token_endpoint_auth_method_by_grant": {"password": "none"},
 		"token_endpoint_auth_method_by_client": {"native": "none"},
 		"pkce": "plain",
@@ -87,7 +87,7 @@ func TestValidateNamesEveryMistakeByItsField(t *testing.T) {
 
 func TestValidateNeedsTheEssentials(t *testing.T) {
 	for doc, want := range map[string]string{
-		`{}`: "token_endpoint: is missing\nauthorization_endpoint: is missing\ntoken_endpoint_auth_method: is missing; it is one of client_secret_basic, client_secret_basic_raw, client_secret_post, none, never guessed",
+		`{}`: "token_endpoint: is missing\nauthorization_endpoint: is missing\ntoken_endpoint_auth_method: is missing; it is one of client_secret_basic, client_secret_basic_raw, client_secret_post, private_key_jwt, none, never guessed",
 		`{"discovery_url":"https://a.example/.well-known/x","token_endpoint_auth_method":"none"}`:                                                                "",
 		`{"token_endpoint":"https://a.example/t","token_endpoint_auth_method":"none","grant_types_supported":["client_credentials"]}`:                            "",
 		`{"token_endpoint":"http://127.0.0.1:8081/t","authorization_endpoint":"http://[::1]/a","token_endpoint_auth_method":"none"}`:                             "",
