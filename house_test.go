@@ -106,11 +106,14 @@ internal/broker/brokertest/world.go   # the API keys of the tests' callers
 internal/broker/complete.go        # the confirm token goes to the browser; its hash is kept
 internal/broker/cursor.go          # a cursor, sealed so that it cannot be forged
 internal/broker/imports.go         # checks an imported token's characters
+internal/broker/standin.go         # a stand-in goes to its maker; its hash is kept
 internal/broker/token.go           # the secret fields that go with a token
 internal/config/access.go          # a key's hash
 internal/config/secrets.go         # compares client secrets
 internal/console/backend.go        # the page's own API key
+internal/httpapi/oauth.go          # the access token that is handed out by a stand-in, and the stand-in that was sent
 internal/httpapi/page.go           # the confirm token, shown where no return address takes it
+internal/httpapi/standin.go        # a new stand-in, shown once
 internal/httpapi/token.go          # the access token that is handed out
 internal/keyfile/keyfile.go        # the wrapping key
 internal/provider/classify.go      # takes the request's secrets out of what a provider says

@@ -72,6 +72,7 @@ func wireTypes() map[string]any {
 	for _, v := range []any{
 		&wire.Health{}, &wire.SessionRequest{}, &wire.NewSession{}, &wire.Session{}, &wire.ConfirmRequest{}, &wire.Connection{},
 		&wire.ImportRequest{}, &wire.TagsRequest{}, &wire.Receipt{}, &wire.Token{}, &wire.RefreshRequest{}, &wire.Problem{},
+		&wire.StandInRequest{}, &wire.NewStandIn{}, &wire.StandIn{}, &wire.OAuthToken{},
 	} {
 		types[reflect.TypeOf(v).Elem().Name()] = v
 	}

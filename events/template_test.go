@@ -222,6 +222,7 @@ func TestRoutesAndSampleEventsAgree(t *testing.T) {
 	want := map[string]string{
 		"ANY /authorize/{integration}": "AuthorizeFunction", "ANY /callback/{integration}": "CallbackFunction",
 		"ANY /healthz": "ApiFunction", "ANY /v1/{proxy+}": "ApiFunction", "ANY /iam/v1/{proxy+}": "ApiFunction",
+		"ANY /oauth/token": "ApiFunction",
 	}
 	if diff := cmp.Diff(want, functions); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)

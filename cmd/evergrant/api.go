@@ -68,10 +68,14 @@ func newAPI(base string, key secret.Text) *api {
 
 func (s Server) apiKey(p *process) (secret.Text, error) {
 	if s.KeyFile != "" {
-		return readSecretFile(s.KeyFile)
+		key, err := readSecretFile(s.KeyFile)
+		if err != nil {
+			return key, err
+		}
+		return checkedKey(key, s.KeyFile)
 	}
-	if key := p.getenv("EVERGRANT_API_KEY"); key != "" {
-		return secret.New(strings.TrimSpace(key)), nil
+	if text := p.getenv("EVERGRANT_API_KEY"); text != "" {
+		return checkedKey(secret.New(strings.TrimSpace(text)), "EVERGRANT_API_KEY")
 	}
 	if s.URL == defaultServer {
 		key, err := readSecretFile(filepath.Join(devDataFolder(), devKeyFile))
@@ -80,6 +84,19 @@ func (s Server) apiKey(p *process) (secret.Text, error) {
 		}
 	}
 	return secret.Text{}, errors.New("an API key is needed: set EVERGRANT_API_KEY or --key-file (evergrant dev prints its own; evergrant keys new makes one for serve)")
+}
+
+// checkedKey refuses what can be no API key and says where it stands, never what it is:
+// a line break in it would only fail later, as a header that cannot be sent.
+func checkedKey(key secret.Text, where string) (secret.Text, error) {
+	text := key.Reveal()
+	switch {
+	case text == "":
+		return key, fmt.Errorf("%s holds nothing but blanks: it should hold an API key, evg_…", where)
+	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return key, fmt.Errorf("%s holds a blank, a line break or another character that no API key has: it should hold one key, evg_…, and nothing else", where)
+	}
+	return key, nil
 }
 
 // readSecretFile reads a file that nobody but its owner may read. A wider one is
@@ -184,6 +201,31 @@ func (a *api) unreachable(err error) error {
 		hint = "\nIs it running? evergrant dev starts one to try things with; --url names another."
 	}
 	return fmt.Errorf("%s cannot be reached: %w%s", a.base, err, hint)
+}
+
+// show prints v as JSON where that is asked for, else what text prints.
+func (s Server) show(p *process, v any, text func()) error {
+	if s.JSON {
+		return p.printJSON(v)
+	}
+	text()
+	return nil
+}
+
+// Target is one connection of a server.
+type Target struct {
+	Server
+	ID string `arg:"" help:"The connection, conn_…"`
+}
+
+// open returns the server's API and the connection's path in it.
+func (t Target) open(p *process) (*api, string, error) {
+	path, err := connectionPath(t.ID)
+	if err != nil {
+		return nil, "", err
+	}
+	a, err := t.connect(p)
+	return a, path, err
 }
 
 // connectionPath is the path of a connection in the API. An id that could be no id is

@@ -49,7 +49,7 @@ func (c *connectCommand) Run(p *process) error {
 	defer cancel()
 	back, session, err := c.begin(ctx, a)
 	if err != nil {
-		return err
+		return a.namingIntegrations(p, err)
 	}
 	if back != nil {
 		defer func() { _ = back.Close() }() // the process ends

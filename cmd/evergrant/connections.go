@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,39 +15,6 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 	"github.com/evergrant/evergrant/internal/wire"
 )
-
-// tokenCommand hands out an access token.
-type tokenCommand struct {
-	Server
-	ID     string        `arg:"" help:"The connection, conn_…"`
-	MinTTL time.Duration `name:"min-ttl" default:"60s" help:"How long the token must last; it is refreshed first if it would not."`
-	Need   []string      `placeholder:"SCOPE" help:"Fail unless the token has these scopes."`
-}
-
-// Run prints the token alone, so that it can be put where it is needed.
-func (c *tokenCommand) Run(p *process) error {
-	path, err := connectionPath(c.ID)
-	if err != nil {
-		return err
-	}
-	a, err := c.connect(p)
-	if err != nil {
-		return err
-	}
-	q := url.Values{"min_ttl_s": {strconv.FormatInt(int64(c.MinTTL/time.Second), 10)}}
-	if len(c.Need) > 0 {
-		q.Set("need", strings.Join(c.Need, " "))
-	}
-	var t wire.Token
-	if err := a.call(p.ctx, http.MethodGet, path+"/token?"+q.Encode(), nil, &t); err != nil {
-		return err
-	}
-	if c.JSON {
-		return p.printJSON(t)
-	}
-	p.printf("%s\n", clean(t.AccessToken))
-	return nil
-}
 
 // listCommand lists connections.
 type listCommand struct {
@@ -77,15 +45,13 @@ func (c *listCommand) Run(p *process) error {
 		}
 		all = append(all, some...)
 	}
-	if c.JSON {
-		return p.printJSON(all)
-	}
-	if len(all) == 0 {
-		p.sayf("No connections. evergrant connect INTEGRATION --owner OWNER makes one.")
-		return nil
-	}
-	p.table(listRows(all, time.Now()))
-	return nil
+	return c.show(p, all, func() {
+		if len(all) == 0 {
+			p.sayf("No connections. evergrant connect INTEGRATION --owner OWNER makes one.")
+			return
+		}
+		p.table(listRows(all, time.Now()))
+	})
 }
 
 func listRows(all []wire.Connection, now time.Time) [][]string {
@@ -130,6 +96,18 @@ func (c *listCommand) list(p *process, a *api, integration string) ([]wire.Conne
 	}
 }
 
+// namingIntegrations adds the names that there are to a refusal of one that there is not.
+func (a *api) namingIntegrations(p *process, err error) error {
+	if refused := new(apiError); !errors.As(err, refused) || refused.Code != "not_found" {
+		return err
+	}
+	names, unknown := a.integrations(p)
+	if unknown != nil || len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w\nThe integrations of %s: %s.", err, a.base, strings.Join(names, ", "))
+}
+
 // integrations are the names of those that the key may use.
 func (a *api) integrations(p *process) ([]string, error) {
 	var list wire.List[wire.Integration]
@@ -144,18 +122,11 @@ func (a *api) integrations(p *process) ([]string, error) {
 }
 
 // showCommand shows a connection.
-type showCommand struct {
-	Server
-	ID string `arg:"" help:"The connection, conn_…"`
-}
+type showCommand struct{ Target }
 
 // Run prints what is known of the connection, and its journal.
 func (c *showCommand) Run(p *process) error {
-	path, err := connectionPath(c.ID)
-	if err != nil {
-		return err
-	}
-	a, err := c.connect(p)
+	a, path, err := c.open(p)
 	if err != nil {
 		return err
 	}
@@ -168,9 +139,10 @@ func (c *showCommand) Run(p *process) error {
 
 // print shows a connection, as every command does that changed one.
 func (s Server) print(p *process, x wire.Connection) error {
-	if s.JSON {
-		return p.printJSON(x)
-	}
+	return s.show(p, x, func() { p.connection(x) })
+}
+
+func (p *process) connection(x wire.Connection) {
 	now := time.Now()
 	account := ""
 	if x.Account != nil {
@@ -199,7 +171,6 @@ func (s Server) print(p *process, x wire.Connection) error {
 		p.printf("\n")
 		p.table(journalRows(x.Journal, now))
 	}
-	return nil
 }
 
 func journalRows(journal []wire.Entry, now time.Time) [][]string {
@@ -222,18 +193,11 @@ func sortedFacts(prefix string, m map[string]string) [][]string {
 }
 
 // refreshCommand refreshes a connection.
-type refreshCommand struct {
-	Server
-	ID string `arg:"" help:"The connection, conn_…"`
-}
+type refreshCommand struct{ Target }
 
 // Run refreshes the token that is stored now, and shows what became of it.
 func (c *refreshCommand) Run(p *process) error {
-	path, err := connectionPath(c.ID)
-	if err != nil {
-		return err
-	}
-	a, err := c.connect(p)
+	a, path, err := c.open(p)
 	if err != nil {
 		return err
 	}
@@ -248,26 +212,17 @@ func (c *refreshCommand) Run(p *process) error {
 	if err := a.call(p.ctx, http.MethodGet, path, nil, &after); err != nil {
 		return err
 	}
-	if !c.JSON {
+	return c.show(p, after, func() {
 		p.printf("refreshed: generation %d, expires %s\n", after.Generation, relative(after.ExpiresAt, time.Now()))
-		return nil
-	}
-	return c.print(p, after)
+	})
 }
 
 // disconnectCommand ends a connection.
-type disconnectCommand struct {
-	Server
-	ID string `arg:"" help:"The connection, conn_…"`
-}
+type disconnectCommand struct{ Target }
 
 // Run disconnects and prints the receipt.
 func (c *disconnectCommand) Run(p *process) error {
-	path, err := connectionPath(c.ID)
-	if err != nil {
-		return err
-	}
-	a, err := c.connect(p)
+	a, path, err := c.open(p)
 	if err != nil {
 		return err
 	}
@@ -275,18 +230,16 @@ func (c *disconnectCommand) Run(p *process) error {
 	if err := a.call(p.ctx, http.MethodDelete, path, nil, &r); err != nil {
 		return err
 	}
-	if c.JSON {
-		return p.printJSON(r)
-	}
-	p.facts([][]string{
-		{"disconnected", relative(&r.DisconnectedAt, time.Now())},
-		{"revoked", r.Revoked + revokedMeans(r.Revoked)},
-		{"proof", r.Proof},
+	return c.show(p, r, func() {
+		p.facts([][]string{
+			{"disconnected", relative(&r.DisconnectedAt, time.Now())},
+			{"revoked", r.Revoked + revokedMeans(r.Revoked)},
+			{"proof", r.Proof},
+		})
+		if r.InFlight {
+			p.printf("A refresh was under way: a token of it may live on until it expires.\n")
+		}
 	})
-	if r.InFlight {
-		p.printf("A refresh was under way: a token of it may live on until it expires.\n")
-	}
-	return nil
 }
 
 func revokedMeans(revoked string) string {
@@ -333,7 +286,7 @@ func (c *importCommand) Run(p *process) error {
 	}
 	var x wire.Connection
 	if err := a.call(p.ctx, http.MethodPost, "/v1/connections", in, &x); err != nil {
-		return err
+		return a.namingIntegrations(p, err)
 	}
 	if x.Status == "connecting" {
 		p.sayf("Stored. The provider has not answered yet; it is tried again.")

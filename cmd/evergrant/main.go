@@ -8,12 +8,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,12 +35,16 @@ type commands struct {
 	Token      tokenCommand      `cmd:"" group:"connections" help:"Print a fresh access token."`
 	Refresh    refreshCommand    `cmd:"" group:"connections" help:"Refresh a connection now."`
 	Disconnect disconnectCommand `cmd:"" group:"connections" help:"Revoke a connection at its provider and erase its tokens."`
+	Exec       execCommand       `cmd:"" group:"connections" help:"Run a program with a fresh access token in its environment."`
+	StandIn    standInCommand    `cmd:"" group:"connections" help:"Refresh tokens for software that insists on refreshing by itself."`
 	Revive     reviveCommand     `cmd:"" group:"connections" help:"After an incident at a provider: take back its verdicts, without the users."`
 
-	Providers providersCommand `cmd:"" group:"set up" help:"Show what the catalogue knows of the providers."`
-	Config    configCommand    `cmd:"" group:"set up" help:"Check or build a configuration."`
-	Keys      keysCommand      `cmd:"" group:"set up" help:"Make API keys."`
-	Version   versionCommand   `cmd:"" group:"set up" help:"Print the version."`
+	Providers  providersCommand  `cmd:"" group:"set up" help:"Show what the catalogue knows of the providers."`
+	Config     configCommand     `cmd:"" group:"set up" help:"Check or build a configuration."`
+	Keys       keysCommand       `cmd:"" group:"set up" help:"Make API keys."`
+	Completion completionCommand `cmd:"" group:"set up" help:"Print what makes bash, zsh or fish complete this command."`
+	Complete   completeCommand   `cmd:"" hidden:"" name:"__complete" help:"Candidates for the last of the words; the completions ask this."`
+	Version    versionCommand    `cmd:"" group:"set up" help:"Print the version."`
 }
 
 // process is what a command may use of the process that it runs in.
@@ -47,6 +54,10 @@ type process struct {
 	stdout io.Writer
 	stderr io.Writer
 	getenv func(string) string
+	// environ is the whole environment, for a program that is started.
+	environ func() []string
+	// terminal: somebody is watching stderr.
+	terminal bool
 }
 
 // printf writes to stdout. That it cannot is noticed by whoever reads it.
@@ -66,14 +77,49 @@ const (
 // errReported ends a command that has said already what is wrong.
 var errReported = errors.New("reported")
 
+// exitCode ends a command with the code of a program that it ran.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// usageError is a mistake of the command line.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
 func main() { os.Exit(run()) }
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	p := &process{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
-	parser, err := kong.New(&commands{},
+	p := &process{
+		ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ,
+		terminal: isTerminal(os.Stderr) && os.Getenv("TERM") != "dumb",
+	}
+	return p.exit(os.Args[1:], p.command(os.Args[1:]))
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// command parses the command line and runs it.
+func (p *process) command(args []string) error {
+	parser, err := newParser(p)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return misread(err)
+	}
+	return command.Run(p)
+}
+
+func newParser(p *process) (*kong.Kong, error) {
+	return kong.New(&commands{},
 		kong.Name("evergrant"),
 		kong.Description("Evergrant keeps third-party OAuth access alive: it connects accounts, refreshes their tokens before they expire and hands out fresh ones.\n\n"+
 			"Begin with: evergrant dev"),
@@ -82,35 +128,78 @@ func run() int {
 			{Key: "run", Title: "Run"}, {Key: "connections", Title: "Connections (of the server at --url)"}, {Key: "set up", Title: "Set up"},
 		}),
 		kong.Vars{"dev_data": devDataFolder(), "server": defaultServer},
-		kong.Exit(os.Exit),
+		kong.Exit(os.Exit), kong.Writers(p.stdout, p.stderr),
 	)
-	if err != nil {
-		p.sayf("evergrant: %v", err)
-		return exitFailed
+}
+
+// misread is the parser's error with the word that it did not know named for what it
+// is, and with where to read on.
+func misread(err error) error {
+	said, node := err.Error(), (*kong.Node)(nil)
+	if parsed := new(kong.ParseError); errors.As(err, &parsed) && parsed.Context != nil {
+		node = parsed.Context.Selected()
 	}
-	command, err := parser.Parse(os.Args[1:])
-	if err != nil {
-		p.sayf("evergrant: %v\nTry: evergrant --help", err)
-		return exitUsage
+	help := "evergrant"
+	if node != nil {
+		help = node.FullPath()
 	}
-	switch err := command.Run(p); {
+	rest, unexpected := strings.CutPrefix(said, "unexpected argument ")
+	if unexpected && (node == nil || len(node.Children) > 0) {
+		word, guess, guessed := strings.Cut(rest, ", did you mean")
+		said = fmt.Sprintf("unknown command %q", word)
+		if guessed {
+			said += "; did you mean" + guess
+		}
+	}
+	return usagef("%s\nTry: %s --help", said, help)
+}
+
+// exit says what is wrong, if anything is, and returns the exit code.
+func (p *process) exit(args []string, err error) int {
+	code, name := exitFailed, "failed"
+	if errors.As(err, new(usageError)) {
+		code, name = exitUsage, "usage"
+	}
+	if own := exitCode(0); errors.As(err, &own) {
+		return int(own)
+	}
+	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errReported):
-		return exitFailed
-	case errors.As(err, new(usageError)):
-		p.sayf("evergrant: %s", clean(err.Error()))
-		return exitUsage
+		return code
+	case wantsJSON(args):
+		p.errorJSON(name, err)
 	default:
 		p.sayf("evergrant: %s", cleanLines(err.Error()))
-		return exitFailed
 	}
+	return code
 }
 
-// usageError is a mistake of the command line that the parser cannot see.
-type usageError struct{ error }
+// wantsJSON looks for --json itself: it counts where the rest cannot be parsed too.
+func wantsJSON(args []string) bool {
+	own := args
+	if end := slices.Index(args, "--"); end >= 0 {
+		own = args[:end]
+	}
+	return slices.Contains(own, "--json")
+}
 
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+// errorJSON writes an error for programs, to stderr as any other: the server's problem
+// as it came, else a code and a text of our own.
+func (p *process) errorJSON(code string, err error) {
+	var shown any = struct {
+		Code   string `json:"code"` // usage or failed
+		Detail string `json:"detail"`
+	}{code, err.Error()}
+	if refused := new(apiError); errors.As(err, refused) {
+		shown = refused.Problem
+	}
+	encoder := json.NewEncoder(p.stderr)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(map[string]any{"error": shown})
+}
 
 type versionCommand struct {
 	JSON bool `help:"Print JSON."`

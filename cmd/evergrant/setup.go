@@ -144,6 +144,9 @@ func (c *newKeyCommand) Run(p *process) error {
 	if !keyName.MatchString(c.Name) {
 		return usagef("%s cannot be a key's name: use 1 to 63 lower-case letters, digits and hyphens, such as backend", clean(c.Name))
 	}
+	if len(c.Allow) == 0 || slices.Contains(c.Allow, "") {
+		return usagef("--allow must name what the key may do: connect, token, manage, admin; a key that may do nothing is of no use")
+	}
 	key, hash := config.NewAPIKey()
 	if c.JSON {
 		return p.printJSON(struct {

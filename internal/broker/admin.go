@@ -151,12 +151,12 @@ type ExportedItem struct {
 }
 
 // Export reads everything that a connection's life depends on: connections, external
-// ids and the wrapped data keys. No token is opened, so that the export is worth
+// ids, stand-ins and the wrapped data keys. No token is opened, so that the export is worth
 // nothing without the wrapping key and opens in a deployment of the same name alone.
 func (b *Broker) Export(ctx context.Context) (Exported, error) {
 	out := Exported{Deployment: b.Settings.Deployment, Items: []ExportedItem{}}
 	err := b.eachKey(ctx, func(key string) error {
-		if !validID(key, "conn_") && !strings.HasPrefix(key, "ext#") && !strings.HasPrefix(key, "sys#datakey#") {
+		if !validID(key, "conn_") && !strings.HasPrefix(key, "ext#") && !strings.HasPrefix(key, "standin#") && !strings.HasPrefix(key, "sys#datakey#") {
 			return nil
 		}
 		i, err := b.Store.Connections.Get(ctx, key)

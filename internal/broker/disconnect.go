@@ -26,6 +26,7 @@ func (b *Broker) Disconnect(ctx context.Context, c Caller, id string) (Receipt, 
 	case refresh.DisconnectOvertaken:
 		return Receipt{ID: id, DisconnectedAt: b.now(), Revoked: "none", Proof: "none"}, nil
 	}
+	b.dropStandIns(ctx, id)
 	r := Receipt{
 		ID: id, DisconnectedAt: rep.Record.DisconnectedAt, Revoked: rep.Record.Revocation, Proof: rep.Record.Proof, InFlight: rep.Record.InFlight,
 	}

@@ -26,6 +26,11 @@ func (b *Broker) Token(ctx context.Context, c Caller, id string, minTTL int64, n
 	if refused != nil {
 		return TokenView{}, refused
 	}
+	return b.token(ctx, rec, minTTL, need)
+}
+
+// token is Token for whoever may see the connection.
+func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64, need []string) (TokenView, error) {
 	if refused := b.readable(rec); refused != nil {
 		return TokenView{}, refused
 	}
@@ -45,7 +50,7 @@ func (b *Broker) Token(ctx context.Context, c Caller, id string, minTTL int64, n
 		}
 		return TokenView{}, fail(HeldConnection, "the connection is held for another broker and its access token has run out; activate it when the other one has let go")
 	}
-	rep := b.refreshOne(ctx, refresh.Input{ID: id, Why: refresh.Read, MinTTL: minTTL})
+	rep := b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Read, MinTTL: minTTL})
 	return b.afterRefresh(ctx, rec, rep)
 }
 

@@ -74,7 +74,7 @@ func NewCallback(cfg Config) http.Handler {
 	return f
 }
 
-// NewAPI returns the handler of /v1, /iam/v1 and /healthz.
+// NewAPI returns the handler of /v1, /iam/v1, /oauth/token and /healthz.
 func NewAPI(cfg Config) http.Handler {
 	f := newFace(cfg)
 	f.addAPI()

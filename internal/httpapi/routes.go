@@ -37,6 +37,11 @@ func routes() []route {
 		{http.MethodGet, "/v1/connections/{id}/token", config.ScopeToken, []string{"min_ttl_s", "need"}, (*exchange).token},
 		{http.MethodPost, "/v1/connections/{id}/refresh", config.ScopeToken, nil, (*exchange).refresh},
 
+		{http.MethodPost, "/v1/connections/{id}/stand-ins", config.ScopeManage, nil, (*exchange).createStandIn},
+		{http.MethodGet, "/v1/connections/{id}/stand-ins", config.ScopeManage, nil, (*exchange).standIns},
+		{http.MethodDelete, "/v1/connections/{id}/stand-ins/{stand_in}", config.ScopeManage, nil, (*exchange).revokeStandIn},
+		{http.MethodPost, tokenPath, scopeNone, nil, (*exchange).oauthToken},
+
 		{http.MethodGet, "/v1/integrations", scopeAny, nil, (*exchange).integrations},
 		{http.MethodGet, "/v1/providers", scopeAny, nil, (*exchange).providers},
 		{http.MethodGet, "/v1/providers/{id}", scopeAny, nil, (*exchange).provider},
@@ -73,7 +78,11 @@ func (f *face) addAPI() {
 		}
 	}
 	for path, methods := range paths {
-		f.handle(path, problem, methods)
+		render := problem
+		if path == tokenPath {
+			render = oauthError
+		}
+		f.handle(path, render, methods)
 	}
 }
 

@@ -7,8 +7,9 @@
 // called scope is one text of scopes with blanks between them, as OAuth has it (RFC
 // 6749 section 3.3); scopes is a list. Lists come as List.
 //
-// Two rules guard the secrets. No answer has a member for a refresh token; an access
-// token stands in Token alone. And requests that carry a secret are plain text here,
+// Two rules guard the secrets. No answer has a member for a provider's refresh token
+// (the one of OAuthToken is a stand-in, which its caller has sent); an access token
+// stands in Token and OAuthToken alone. And requests that carry a secret are plain text here,
 // since they have to be written and read as JSON: whoever reads one turns it into a
 // secret that cannot print at once, and drops this form.
 package wire

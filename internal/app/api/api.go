@@ -17,7 +17,7 @@ import (
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
 
-// New returns the handler of /v1, /iam/v1 and /healthz. Under /iam/v1 the caller is
+// New returns the handler of /v1, /iam/v1, /oauth/token and /healthz. Under /iam/v1 the caller is
 // who the gateway says it is.
 func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
