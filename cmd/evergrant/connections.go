@@ -105,7 +105,7 @@ func (a *api) namingIntegrations(p *process, err error) error {
 	if unknown != nil || len(names) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w\nThe integrations of %s: %s.", err, a.base, strings.Join(names, ", "))
+	return fmt.Errorf("%w\nThe integrations of %s: %s", err, a.base, strings.Join(names, ", "))
 }
 
 // integrations are the names of those that the key may use.
