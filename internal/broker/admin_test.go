@@ -26,7 +26,7 @@ func TestRotateAndReseal(t *testing.T) {
 		t.Fatalf("%+v, %v", again, err)
 	}
 	for _, id := range ids {
-		rec := w.record(id)
+		rec := w.Record(id)
 		if _, n, err := b.Keys.KeyOf([]byte(rec.Refresh)); err != nil || n != b.Keys.Primary(secret.PurposeToken) {
 			t.Errorf("%s is sealed under key %d, %v", id, n, err)
 		}

@@ -40,7 +40,7 @@ func TestHangingProviderDelaysNobodyElse(t *testing.T) {
 		t.Errorf("%d requests at once at the provider that hangs", w.a.most)
 	}
 	if a, b := w.refreshed(slow, 3), w.refreshed(fast, 3); a != len(slow) || b != len(fast) {
-		t.Errorf("%d and %d were refreshed\n%s", a, b, w.log)
+		t.Errorf("%d and %d were refreshed\n%s", a, b, w.Log)
 	}
 }
 
@@ -55,7 +55,7 @@ func TestMaxConcurrent(t *testing.T) {
 	b := w.start()
 	var group sync.WaitGroup
 	for _, chunk := range [][]string{ids[:10], ids[10:]} {
-		group.Go(func() { w.must(b.RefreshAll(t.Context(), chunk, w.minute())) })
+		group.Go(func() { w.Must(b.RefreshAll(t.Context(), chunk, w.Minute())) })
 	}
 	group.Wait()
 	if w.refreshed(ids, 3) != len(ids) || w.a.most > 3 {
@@ -69,14 +69,14 @@ func TestTickThatIsCutShortOwesTheRest(t *testing.T) {
 	w := newWorld(t, "")
 	ids := w.connect("one", 10)
 	w.allDue()
-	before := w.record(ids[0])
+	before := w.Record(ids[0])
 	if rep := w.tick(w.start(func(c *broker.Config) { c.TickTime = 1 })); rep.Owed != 10 || w.a.requests() != 0 {
 		t.Errorf("%+v", rep)
 	}
-	if w.record(ids[0]).Core != before.Core {
+	if w.Record(ids[0]).Core != before.Core {
 		t.Error("a connection was written")
 	}
-	w.advance(time.Minute)
+	w.Advance(time.Minute)
 	b := w.start()
 	if w.tick(b); w.refreshed(ids, 3) != 10 {
 		t.Errorf("%d refreshed", w.refreshed(ids, 3))
@@ -103,18 +103,18 @@ func TestRetryAfterPausesTheIntegration(t *testing.T) {
 		t.Error("another integration waits too")
 	}
 	w.a.does(good)
-	w.advance(2 * time.Minute)
+	w.Advance(2 * time.Minute)
 	second := w.start()
 	w.tick(second)
 	if _, err := second.Refresh(t.Context(), caller(), ids[0], 2, ""); err == nil {
 		t.Error("a caller gets through the pause")
 	}
-	w.must(second.RefreshAll(t.Context(), ids, w.minute()))
+	w.Must(second.RefreshAll(t.Context(), ids, w.Minute()))
 	if n := w.a.requests(); n != 0 {
 		t.Errorf("%d requests within the pause", n)
 	}
 	for range 2 {
-		w.advance(time.Minute)
+		w.Advance(time.Minute)
 		w.tick(second)
 	}
 	if n := w.refreshed(ids, 3); n != len(ids) {
@@ -148,10 +148,10 @@ func TestBudgetOfAMinuteIsShared(t *testing.T) {
 	w.allDue()
 	a, b := w.start(), w.start()
 	for range 4 {
-		w.advance(time.Minute)
+		w.Advance(time.Minute)
 		var group sync.WaitGroup
 		group.Go(func() { w.tick(a) })
-		group.Go(func() { w.must(b.RefreshAll(t.Context(), ids, w.minute())) })
+		group.Go(func() { w.Must(b.RefreshAll(t.Context(), ids, w.Minute())) })
 		group.Wait()
 		if n := w.a.requests(); n > 40 {
 			t.Errorf("%d requests in a minute", n)
@@ -160,7 +160,7 @@ func TestBudgetOfAMinuteIsShared(t *testing.T) {
 	if n := w.refreshed(ids, 3); n != 100 {
 		t.Errorf("%d refreshed in the end", n)
 	}
-	w.advance(2 * time.Minute)
+	w.Advance(2 * time.Minute)
 	w.tick(a) // nothing is owed any more
 	if n := w.a.requests(); n > 10 {
 		t.Errorf("%d requests though all were refreshed", n)
@@ -220,27 +220,27 @@ func TestTickHandsChunksOn(t *testing.T) {
 	w.allDue()
 	q := &queue{down: true}
 	b := w.start(func(c *broker.Config) { c.Chunks = q.put })
-	if rep, err := b.Tick(t.Context(), w.minute()); err == nil || rep.Whole {
+	if rep, err := b.Tick(t.Context(), w.Minute()); err == nil || rep.Whole {
 		t.Errorf("the cursor moved past what is nowhere: %+v, %v", rep, err)
 	}
 	if n := w.a.requests(); n != 320 || w.refreshed(others, 3) != 5 {
 		t.Errorf("%d were refreshed by the tick itself", n)
 	}
-	w.advance(time.Minute)
+	w.Advance(time.Minute)
 	q.down = false
 	rep := w.tick(b)
 	if len(q.chunks) == 0 || rep.Chunked != 30 && rep.Chunked != 35 {
 		t.Fatalf("%+v", rep)
 	}
 	for n, chunk := range q.chunks {
-		if len(chunk) > broker.ChunkSize || q.minute[n] > w.minute() || q.minute[n] < w.minute()-60 {
+		if len(chunk) > broker.ChunkSize || q.minute[n] > w.Minute() || q.minute[n] < w.Minute()-60 {
 			t.Errorf("%d ids of minute %d", len(chunk), q.minute[n])
 		}
 	}
 	var group sync.WaitGroup
 	slices.Reverse(q.chunks)
 	for _, chunk := range append(q.chunks, q.chunks...) {
-		group.Go(func() { w.must(w.start().RefreshAll(t.Context(), chunk, w.minute()-1)) })
+		group.Go(func() { w.Must(w.start().RefreshAll(t.Context(), chunk, w.Minute()-1)) })
 	}
 	group.Wait()
 	if n := w.refreshed(ids, 3); n != 350 {
@@ -258,14 +258,14 @@ func TestNoTimeLeft(t *testing.T) {
 	b := w.start(func(c *broker.Config) { c.Chunks = q.put })
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Second) // less than one refresh may take
 	defer cancel()
-	rep, err := b.Tick(short, w.minute())
+	rep, err := b.Tick(short, w.Minute())
 	if err != nil || !rep.Whole || rep.Chunked != 5 || len(q.chunks) != 1 || w.a.requests() != 0 {
 		t.Fatalf("%+v, %v", rep, err)
 	}
-	if err := b.RefreshAll(short, q.chunks[0], w.minute()); err == nil {
+	if err := b.RefreshAll(short, q.chunks[0], w.Minute()); err == nil {
 		t.Error("a chunk that nobody looked at counts as done")
 	}
-	w.must(b.RefreshAll(t.Context(), q.chunks[0], w.minute()))
+	w.Must(b.RefreshAll(t.Context(), q.chunks[0], w.Minute()))
 	if w.refreshed(ids, 3) != 5 {
 		t.Error("not refreshed")
 	}
@@ -278,21 +278,21 @@ func TestPoisonInAChunk(t *testing.T) {
 	ids := w.connect("one", 6)
 	w.allDue()
 	spoil := func(id string, set ...item.Assign) {
-		res, err := w.store.Connections.Update(t.Context(), id, item.Update{Set: set})
-		w.must(err)
+		res, err := w.Store.Connections.Update(t.Context(), id, item.Update{Set: set})
+		w.Must(err)
 		if !res.Applied {
 			t.Fatal("not spoiled")
 		}
 	}
-	spoil(ids[0], item.Put("rt", w.record(ids[1]).Refresh)) // sealed for another place
+	spoil(ids[0], item.Put("rt", w.Record(ids[1]).Refresh)) // sealed for another place
 	spoil(ids[2], item.Put("tok_gen", int64(77)))
 	spoil(ids[4], item.Put("client_id", "gone"))
-	w.must(w.start().RefreshAll(t.Context(), append(ids, "conn_unknown"), w.minute()))
+	w.Must(w.start().RefreshAll(t.Context(), append(ids, "conn_unknown"), w.Minute()))
 	if n := w.refreshed([]string{ids[1], ids[3], ids[5]}, 3); n != 3 {
 		t.Errorf("%d of the others", n)
 	}
-	if n := strings.Count(w.log.String(), "set aside"); n != 2 {
-		t.Errorf("%d were set aside\n%s", n, w.log)
+	if n := strings.Count(w.Log.String(), "set aside"); n != 2 {
+		t.Errorf("%d were set aside\n%s", n, w.Log)
 	}
 	w.tick(w.start())
 }
@@ -305,12 +305,12 @@ func TestStormIsBrakedAcrossProcesses(t *testing.T) {
 	w.a.does(refuse)
 	var group sync.WaitGroup
 	for n := range 6 {
-		group.Go(func() { w.must(w.start().RefreshAll(t.Context(), ids[n*5:n*5+5], w.minute())) })
+		group.Go(func() { w.Must(w.start().RefreshAll(t.Context(), ids[n*5:n*5+5], w.Minute())) })
 	}
 	group.Wait()
 	lost := 0
 	for _, id := range ids {
-		if w.record(id).Status == connection.NeedsReauth {
+		if w.Record(id).Status == connection.NeedsReauth {
 			lost++
 		}
 	}

@@ -23,7 +23,7 @@ func TestOnDemandIsNeverScheduled(t *testing.T) {
 	w := newWorld(t, `"refresh": "on_demand",`)
 	id := w.connect("one", 1)[0]
 	b := w.start()
-	w.advance(2 * time.Hour)
+	w.Advance(2 * time.Hour)
 	w.tick(b)
 	w.a.does(tooMany(""))
 	if _, err := b.Token(t.Context(), caller(), id, 60, nil); err == nil {
@@ -32,14 +32,14 @@ func TestOnDemandIsNeverScheduled(t *testing.T) {
 	w.a.does(good)
 	w.a.requests()
 	for range 5 {
-		w.advance(7 * time.Minute)
+		w.Advance(7 * time.Minute)
 		w.tick(b)
 	}
-	if w.a.requests() != 0 || w.record(id).Sched != "" {
-		t.Errorf("it was scheduled: %q", w.record(id).Sched)
+	if w.a.requests() != 0 || w.Record(id).Sched != "" {
+		t.Errorf("it was scheduled: %q", w.Record(id).Sched)
 	}
 	v, err := b.Get(t.Context(), caller(), id)
-	if rec := w.record(id); err != nil || v.NextRefreshAt != 0 || v.ReconnectBy != rec.IssuedAt+864000 {
+	if rec := w.Record(id); err != nil || v.NextRefreshAt != 0 || v.ReconnectBy != rec.IssuedAt+864000 {
 		t.Errorf("reconnect by %d, next refresh %d, %v", v.ReconnectBy, v.NextRefreshAt, err)
 	}
 	if _, err := b.Token(t.Context(), caller(), id, 60, nil); err != nil || w.a.requests() != 1 {
@@ -56,23 +56,23 @@ func TestKeepaliveKeepsTheRefreshTokenAlive(t *testing.T) {
 			w.a.does(answer)
 			id := w.connect("one", 1)[0]
 			b := w.start()
-			if v, err := b.Get(t.Context(), caller(), id); err != nil || v.ReconnectBy != 0 || v.NextRefreshAt > w.unix()+864000 {
+			if v, err := b.Get(t.Context(), caller(), id); err != nil || v.ReconnectBy != 0 || v.NextRefreshAt > w.Unix()+864000 {
 				t.Errorf("reconnect by %d, next refresh %d, %v", v.ReconnectBy, v.NextRefreshAt, err)
 			}
-			gap := w.unix()
+			gap := w.Unix()
 			for range 60 { // gaps of more than a day look at every connection
-				w.advance(25 * time.Hour)
+				w.Advance(25 * time.Hour)
 				w.tick(b)
 				if n := w.a.requests(); n > 1 {
 					t.Fatalf("%d refreshes at once", n)
 				}
-				rec := w.record(id)
+				rec := w.Record(id)
 				if rec.IssuedAt-gap > 864000 {
 					t.Fatalf("idle for %d s", rec.IssuedAt-gap)
 				}
 				gap = rec.IssuedAt
 			}
-			if gen := w.record(id).Gen; gen < 12 || gen > 32 {
+			if gen := w.Record(id).Gen; gen < 12 || gen > 32 {
 				t.Errorf("generation %d after 62 days", gen)
 			}
 		})
@@ -83,28 +83,28 @@ func TestKeepaliveKeepsTheRefreshTokenAlive(t *testing.T) {
 // connection said so before.
 func TestRefreshTokenEndsByItself(t *testing.T) {
 	w := newWorld(t, "")
-	w.settings.Integrations[0].Entry.Refresh.AbsoluteLifetimeS = 86400
+	w.Settings.Integrations[0].Entry.Refresh.AbsoluteLifetimeS = 86400
 	ids := w.connect("one", 8)
 	b := w.start()
 	for _, id := range ids {
-		_, err := w.store.Connections.Update(t.Context(), id, item.Update{Set: []item.Assign{item.Put("consented_at", w.unix())}})
-		w.must(err)
+		_, err := w.Store.Connections.Update(t.Context(), id, item.Update{Set: []item.Assign{item.Put("consented_at", w.Unix())}})
+		w.Must(err)
 	}
 	v, err := b.Get(t.Context(), caller(), ids[0])
-	if err != nil || v.ReconnectBy != w.unix()+86400 {
+	if err != nil || v.ReconnectBy != w.Unix()+86400 {
 		t.Fatalf("reconnect by %d, %v", v.ReconnectBy, err)
 	}
-	w.advance(day + 30*time.Minute)
+	w.Advance(day + 30*time.Minute)
 	w.a.does(tooMany(""))
 	w.tick(b) // shortly after the end the provider is asked: clocks differ
 	w.noneLost(ids)
 	if w.a.requests() == 0 {
 		t.Error("not asked")
 	}
-	w.advance(time.Hour)
+	w.Advance(time.Hour)
 	w.tick(b)
 	for _, id := range ids {
-		rec := w.record(id)
+		rec := w.Record(id)
 		entries := rec.Journal.Entries()
 		if rec.Status != connection.NeedsReauth || rec.Reason != connection.Expired || rec.Refresh == "" || entries[len(entries)-1].Outcome != connection.OutcomeExpired {
 			t.Errorf("%s %s", rec.Status, rec.Reason)

@@ -18,20 +18,20 @@ func TestANonceGoesAlongWithOpenID(t *testing.T) {
 		b := w.start()
 		const origin = "https://auth.example.com"
 		sess, err := b.CreateSession(t.Context(), caller(), broker.SessionRequest{Origin: origin, Integration: "one", Owner: "tenant"})
-		w.must(err)
+		w.Must(err)
 		seen := map[string]bool{}
 		for range 2 {
 			opened, err := b.Authorize(t.Context(), broker.AuthorizeRequest{Origin: origin, Integration: "one", Session: sess.ID})
-			w.must(err)
+			w.Must(err)
 			to, err := url.Parse(opened.Location)
-			w.must(err)
+			w.Must(err)
 			nonce, state := to.Query().Get("nonce"), to.Query().Get("state")
 			if opened.Status != http.StatusFound || (nonce != "") != asks || asks && (len(nonce) < 43 || seen[nonce]) {
 				t.Fatalf("%s: %s", more, opened.Location)
 			}
 			seen[nonce] = true
-			st, err := w.store.TakeState(t.Context(), connection.Hash(state), w.unix())
-			w.must(err)
+			st, err := w.Store.TakeState(t.Context(), connection.Hash(state), w.Unix())
+			w.Must(err)
 			if asks && st.Nonce != provider.NonceHash(nonce) || !asks && st.Nonce != "" {
 				t.Errorf("%s: kept %q", more, st.Nonce)
 			}

@@ -13,13 +13,13 @@ import (
 // incident has the provider say of all users' grants, slowly enough for no brake, that
 // they are gone.
 func (w *world) incident(b *broker.Broker, ids []string) {
-	w.t.Helper()
+	w.T.Helper()
 	w.a.does(refuse)
 	for _, id := range ids {
-		w.advance(3 * time.Minute)
-		_, _ = b.Refresh(w.t.Context(), caller(), id, w.record(id).Gen, "")
-		if rec := w.record(id); rec.Status != connection.NeedsReauth || rec.Reason != connection.Revoked {
-			w.t.Fatalf("not judged: %s", rec.Status)
+		w.Advance(3 * time.Minute)
+		_, _ = b.Refresh(w.T.Context(), caller(), id, w.Record(id).Gen, "")
+		if rec := w.Record(id); rec.Status != connection.NeedsReauth || rec.Reason != connection.Revoked {
+			w.T.Fatalf("not judged: %s", rec.Status)
 		}
 	}
 	w.a.requests()
@@ -33,28 +33,28 @@ func TestReviveRecoversAnIncident(t *testing.T) {
 	b := w.start()
 	old := ids[:2]
 	w.incident(b, old)
-	w.advance(time.Hour)
-	since := w.unix()
+	w.Advance(time.Hour)
+	since := w.Unix()
 	ids = ids[2:]
 	w.incident(b, ids)
 	w.a.does(good)
 	rep, err := b.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: "one", Since: since})
-	w.must(err)
+	w.Must(err)
 	if rep.Recovered != 11 || rep.Reopened != 7 || rep.Refused != 0 || rep.More || rep.Stopped != "" || w.a.requests() != 11 {
 		t.Fatalf("%+v", rep)
 	}
 	w.noneLost(ids)
-	w.advance(2 * time.Minute)
+	w.Advance(2 * time.Minute)
 	w.tick(b)
 	if n := w.refreshed(ids, 3); n != len(ids) {
 		t.Errorf("%d of %d were refreshed", n, len(ids))
 	}
 	for _, id := range old {
-		if w.record(id).Status != connection.NeedsReauth {
+		if w.Record(id).Status != connection.NeedsReauth {
 			t.Error("an older verdict was taken back")
 		}
 	}
-	last := w.record(ids[0]).Journal.Entries()
+	last := w.Record(ids[0]).Journal.Entries()
 	if n := len(last); n < 2 || last[n-2].Outcome != connection.OutcomeRevived || last[n-1].Outcome != connection.OutcomeSaved {
 		t.Errorf("journal %+v", last)
 	}
@@ -69,11 +69,11 @@ func TestReviveStopsWhereTheProviderStillRefuses(t *testing.T) {
 	w := newWorld(t, "")
 	ids := w.connect("one", 20)
 	b := w.start()
-	since := w.unix()
+	since := w.Unix()
 	w.incident(b, ids)
-	w.advance(time.Hour)
+	w.Advance(time.Hour)
 	rep, err := b.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: "one", Since: since})
-	w.must(err)
+	w.Must(err)
 	if rep.Recovered != 0 || rep.Refused != 3 || rep.Stopped == "" || w.a.requests() != 3 {
 		t.Errorf("%+v", rep)
 	}
@@ -89,12 +89,12 @@ func TestReviveStopsWhereTheProviderStillRefuses(t *testing.T) {
 		}
 		good(rw, token)
 	})
-	w.advance(time.Hour)
+	w.Advance(time.Hour)
 	rep, err = b.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: "one", Since: since})
-	if w.must(err); rep.Recovered != 11 || rep.Refused != 1 || rep.Reopened != 8 {
+	if w.Must(err); rep.Recovered != 11 || rep.Refused != 1 || rep.Reopened != 8 {
 		t.Errorf("%+v", rep)
 	}
-	w.advance(3 * time.Minute)
+	w.Advance(3 * time.Minute)
 	w.tick(b)
 	if n := w.refreshed(ids, 3); n != 19 {
 		t.Errorf("%d recovered", n)
@@ -107,21 +107,21 @@ func TestReviveClosesTheCircuit(t *testing.T) {
 	ids := w.connect("one", 12)
 	w.allDue()
 	b := w.start()
-	since := w.unix()
+	since := w.Unix()
 	w.a.does(refuse)
-	w.must(b.RefreshAll(t.Context(), ids, w.minute()))
+	w.Must(b.RefreshAll(t.Context(), ids, w.Minute()))
 	w.a.does(good)
 	judged := 0
 	for _, id := range ids {
-		if w.record(id).Status == connection.NeedsReauth {
+		if w.Record(id).Status == connection.NeedsReauth {
 			judged++
 		}
 	}
 	rep, err := b.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: "one", Since: since})
-	if w.must(err); rep.Recovered != judged || judged == 0 || judged > 5 || rep.Stopped != "" {
+	if w.Must(err); rep.Recovered != judged || judged == 0 || judged > 5 || rep.Stopped != "" {
 		t.Fatalf("%+v of %d", rep, judged)
 	}
-	w.advance(time.Hour)
+	w.Advance(time.Hour)
 	w.tick(b)
 	w.noneLost(ids)
 	if n := w.refreshed(ids, 3); n != 12 {
@@ -133,7 +133,7 @@ func TestReviveAsksForWhatItNeeds(t *testing.T) {
 	w := newWorld(t, "")
 	b := w.start()
 	for name, r := range map[string]broker.ReviveRequest{
-		"no integration": {Integration: "none", Since: 1}, "no time": {Integration: "one"}, "the future": {Integration: "one", Since: w.unix() + 60},
+		"no integration": {Integration: "none", Since: 1}, "no time": {Integration: "one"}, "the future": {Integration: "one", Since: w.Unix() + 60},
 	} {
 		if _, err := b.Revive(t.Context(), caller(), r); err == nil || strings.Contains(err.Error(), "internal") {
 			t.Errorf("%s: %v", name, err)
