@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/app/refresh"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 )
 
 // TestWholeLifeThroughTheFunctions takes one connection through all four functions.
@@ -42,7 +43,7 @@ func wholeLife(t *testing.T, d *deployment) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.now.set(due.Add(2 * time.Second))
+	d.now.Set(due.Add(2 * time.Second))
 	d.tick()
 	second := d.call(200, "GET", "/v1/connections/"+id+"/token", "")
 	if second["generation"] != 2.0 || second["token_id"] == first["token_id"] || second["access_token"] == first["access_token"] {
@@ -52,7 +53,7 @@ func wholeLife(t *testing.T, d *deployment) {
 		t.Errorf("%d refreshes were sent", n)
 	}
 
-	d.now.set(due.Add(30 * time.Second))
+	d.now.Set(due.Add(30 * time.Second))
 	third := d.call(200, "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":2}`)
 	if third["generation"] != 3.0 {
 		t.Errorf("compare-and-refresh: %v", third["generation"])
@@ -65,7 +66,7 @@ func wholeLife(t *testing.T, d *deployment) {
 		}
 		d.notLogged(token["access_token"].(string))
 	}
-	d.notLogged(clientSecret, apiKey, session, back.Get("evergrant_confirm"), "CANARY")
+	d.notLogged(brokertest.ClientSecret, apiKey, session, back.Get("evergrant_confirm"), "CANARY")
 }
 
 func (d *deployment) notLogged(secrets ...string) {
@@ -83,7 +84,7 @@ func TestFirstTickAndFullHourFitIntoAnInvocation(t *testing.T) {
 	d := onDynamoDB(t)
 	session, back := d.connect("askfred", "tenant-7")
 	id := d.call(200, "POST", "/v1/connect-sessions/"+session+"/confirm", `{"confirm":"`+back.Get("evergrant_confirm")+`","owner":"tenant-7"}`)["id"].(string)
-	d.now.set(d.now.Now().Add(8 * 24 * time.Hour)) // the token has run out
+	d.now.Advance(8 * 24 * time.Hour) // the token has run out
 	for _, tick := range []string{"2026-03-20T19:58:00Z", "2026-03-20T20:01:00Z"} {
 		if _, err := d.wake(`{"tick":"` + tick + `"}`); err != nil {
 			t.Fatal(err)
@@ -101,7 +102,7 @@ func TestCookieModeConnectsInTheCallback(t *testing.T) {
 	if got := d.call(200, "GET", "/v1/connections/"+id, ""); got["status"] != "active" {
 		t.Errorf("connected: %v", got["status"])
 	}
-	d.notLogged(clientSecret)
+	d.notLogged(brokertest.ClientSecret)
 }
 
 func TestOpeningALinkNeedsNeitherSecretsNorQueues(t *testing.T) {
@@ -128,7 +129,7 @@ func TestRescuedTokensComeBack(t *testing.T) {
 		if !down || key != id || d.sim.Requests("askfred")["refresh_token"] == 0 {
 			return nil
 		}
-		d.now.set(d.now.Now().Add(5 * time.Second)) // a failing call takes its time
+		d.now.Advance(5 * time.Second) // a failing call takes its time
 		return away
 	}}
 	d.call(409, "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1}`)
@@ -176,7 +177,7 @@ func TestChunkRefreshesWhatIsDueAndNothingElse(t *testing.T) {
 	chunk := batchOf(t, "evergrant-ChunkQueue", `{"ids":["`+id+`","conn_gone"]}`)
 	for step, want := range []int{0, 1, 1} {
 		if step == 1 { // the token lives seven days
-			d.now.set(d.now.Now().Add(8 * 24 * time.Hour))
+			d.now.Advance(8 * 24 * time.Hour)
 		}
 		if got, err := d.wake(chunk); err != nil || got != `{"batchItemFailures":[]}` {
 			t.Errorf("step %d: %s, %v\n%s", step, got, err, d.log)
@@ -186,7 +187,7 @@ func TestChunkRefreshesWhatIsDueAndNothingElse(t *testing.T) {
 		}
 	}
 	d.aws.Refuse("AmazonSSM.GetParameters", "InternalServerError")
-	d.now.set(d.now.Now().Add(8 * 24 * time.Hour))
+	d.now.Advance(8 * 24 * time.Hour)
 	if got, err := d.wake(chunk); err != nil || got != `{"batchItemFailures":[{"itemIdentifier":"m0"}]}` {
 		t.Errorf("what could not begin: %s, %v", got, err)
 	}
@@ -208,7 +209,7 @@ func TestTickHandsOnWhatItHasNoTimeFor(t *testing.T) {
 		ids = append(ids, made["id"].(string))
 	}
 	d.tick()
-	d.now.set(d.now.Now().Add(8 * 24 * time.Hour)) // the tokens have run out
+	d.now.Advance(8 * 24 * time.Hour) // the tokens have run out
 	tick := `{"tick":"` + d.now.Now().UTC().Format(time.RFC3339) + `"}`
 	hurried := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -229,7 +230,7 @@ func TestTickHandsOnWhatItHasNoTimeFor(t *testing.T) {
 	if err := hurried(); err != nil {
 		t.Fatal(err)
 	}
-	if c, _ := d.parts.Store.Cursor(t.Context()); c != d.now.Now().Unix()/60 {
+	if c, _ := d.parts.Store.Cursor(t.Context()); c != d.now.Minute() {
 		t.Errorf("the cursor stands at %d", c)
 	}
 	chunks, groups := d.aws.Sent(chunkQueue)[earlier:], d.aws.Groups(chunkQueue)[earlier:]

@@ -2,17 +2,13 @@ package app_test
 
 import (
 	"context"
-	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,10 +18,9 @@ import (
 	"github.com/evergrant/evergrant/internal/app/awssim"
 	"github.com/evergrant/evergrant/internal/app/callback"
 	"github.com/evergrant/evergrant/internal/app/refresh"
-	"github.com/evergrant/evergrant/internal/boltstore"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
-	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/dynamostore/dynamolocal"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
@@ -34,11 +29,10 @@ import (
 )
 
 const (
-	gatewayHost  = "q7x2k9m4ab.execute-api.eu-central-1.amazonaws.com"
-	chunkQueue   = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-ChunkQueue"
-	rescueQueue  = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-RescueQueue"
-	clientSecret = "CANARY-client-secret"
-	apiKey       = "evg_example" // the one of the sample events
+	gatewayHost = "q7x2k9m4ab.execute-api.eu-central-1.amazonaws.com"
+	chunkQueue  = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-ChunkQueue"
+	rescueQueue = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-RescueQueue"
+	apiKey      = "evg_example" // the one of the sample events
 )
 
 // settings are the packaged configuration, before the providers are pointed to the
@@ -58,60 +52,17 @@ type deployment struct {
 	t     *testing.T
 	aws   *awssim.Server
 	sim   *simprovider.Server
-	now   *clock
-	log   *lines
+	now   *brokertest.Clock
+	log   *brokertest.Log
 	vars  map[string]string // the functions' environment
 	parts app.Parts
-}
-
-type clock struct {
-	mu sync.Mutex
-	at time.Time // guarded by mu
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) set(at time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = at
-}
-
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder // guarded by mu
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // onBolt is a deployment whose tables are in a file.
 func onBolt(t *testing.T) *deployment {
 	t.Helper()
 	d := newDeployment(t, nil)
-	db, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	d.parts.Store = connection.Store{Connections: db.Connections(), Authorizations: db.Authorizations()}
+	d.parts.Store = brokertest.Bolt(t)
 	return d
 }
 
@@ -136,7 +87,7 @@ func onDynamoDB(t *testing.T) *deployment {
 
 func newDeployment(t *testing.T, vars map[string]string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, aws: awssim.New(), log: &lines{}, now: &clock{at: time.Date(2026, 3, 12, 19, 3, 58, 0, time.UTC)}}
+	d := &deployment{t: t, aws: awssim.New(), log: &brokertest.Log{}, now: brokertest.NewClock(time.Date(2026, 3, 12, 19, 3, 58, 0, time.UTC))}
 	awsServer := httptest.NewServer(d.aws)
 	t.Cleanup(awsServer.Close)
 	var sim http.Handler
@@ -144,8 +95,8 @@ func newDeployment(t *testing.T, vars map[string]string) *deployment {
 	t.Cleanup(simServer.Close)
 	d.sim = simprovider.New(simprovider.Config{BaseURL: simServer.URL, Now: d.now.Now})
 	sim = d.sim
-	d.aws.SetParameter("/evergrant/askfred", clientSecret)
-	d.aws.SetSecret("evergrant/redbooth", clientSecret)
+	d.aws.SetParameter("/evergrant/askfred", brokertest.ClientSecret)
+	d.aws.SetSecret("evergrant/redbooth", brokertest.ClientSecret)
 
 	file := filepath.Join(t.TempDir(), "evergrant.json")
 	if err := os.WriteFile(file, d.packaged(), 0o600); err != nil {
@@ -182,13 +133,7 @@ func (d *deployment) packaged() []byte {
 		d.t.Fatal(err)
 	}
 	for n := range c.Integrations {
-		i := &c.Integrations[n]
-		at := d.sim.Endpoints(i.Provider)
-		i.Entry.AuthorizationEndpoint, i.Entry.TokenEndpoint = at["authorization_endpoint"], at["token_endpoint"]
-		i.Entry.RevocationEndpoint, i.Entry.Identity.Endpoint = at["revocation_endpoint"], at["identity.endpoint"]
-		i.Entry.Evidence = nil
-		err := d.sim.Register(i.Provider, simprovider.Client{ID: "app", Secret: clientSecret, RedirectURIs: []string{i.RedirectURI("https://" + gatewayHost)}})
-		if err != nil {
+		if err := brokertest.Simulate(d.sim, &c.Integrations[n], "https://"+gatewayHost); err != nil {
 			d.t.Fatal(err)
 		}
 	}
@@ -250,71 +195,8 @@ func (d *deployment) wake(event string) (string, error) {
 	return string(answer), err
 }
 
-// browser is a browser or a backend that follows no redirect by itself.
-type browser struct {
-	t      *testing.T
-	client *http.Client
-}
-
-func (d *deployment) browser() *browser {
-	jar, _ := cookiejar.New(nil)
-	return &browser{d.t, &http.Client{Jar: jar, Transport: d.gateway(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
-
-// answer is one, read to its end.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (b *browser) do(r *http.Request) answer {
-	b.t.Helper()
-	res, err := b.client.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(body)}
-}
-
-// open returns where the page sends the browser.
-func (b *browser) open(address string) *url.URL {
-	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, address, nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return b.sentOn(b.do(r))
-}
-
-func (b *browser) sentOn(a answer) *url.URL {
-	b.t.Helper()
-	to, err := url.Parse(a.header.Get("Location"))
-	if err != nil || to.Host == "" {
-		b.t.Fatalf("no redirect but %d: %s", a.status, a.body)
-	}
-	return to
-}
-
-// allow answers the provider's consent page.
-func (b *browser) allow(page *url.URL) *url.URL {
-	b.t.Helper()
-	form := page.Query()
-	form.Set("decision", "allow")
-	to := *page
-	to.RawQuery = ""
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, to.String(), strings.NewReader(form.Encode()))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return b.sentOn(b.do(r))
-}
+// browser is a browser or a backend.
+func (d *deployment) browser() *brokertest.Browser { return brokertest.NewBrowser(d.t, d.gateway()) }
 
 // call is one API call of the backend; it fails the test unless the status is want.
 func (d *deployment) call(want int, method, path, body string) map[string]any {
@@ -327,15 +209,11 @@ func (d *deployment) call(want int, method, path, body string) map[string]any {
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	a := d.browser().do(r)
-	if a.status != want {
-		d.t.Fatalf("%s %s: %d, want %d: %s\n%s", method, path, a.status, want, a.body, d.log)
+	a := d.browser().Do(r)
+	if a.Status != want {
+		d.t.Fatalf("%s %s: %d, want %d: %s\n%s", method, path, a.Status, want, a.Body, d.log)
 	}
-	out := map[string]any{}
-	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
-		d.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return out
+	return a.JSON(d.t)
 }
 
 // connect takes a user through a link, to the callback's answer.
@@ -343,7 +221,8 @@ func (d *deployment) connect(integration, owner string) (session string, back ur
 	d.t.Helper()
 	made := d.call(201, "POST", "/v1/connect-sessions", `{"integration":"`+integration+`","owner":"`+owner+`","return_to":"https://app.example.com/back"}`)
 	b := d.browser()
-	home := b.open(b.allow(b.open(made["authorize_url"].(string))).String())
+	page := b.Open(made["authorize_url"].(string)).Location(d.t)
+	home := b.Open(b.Decide(page.String(), "allow", "").String()).Location(d.t)
 	if home.Host != "app.example.com" {
 		d.t.Fatalf("the browser ends at %s\n%s", home.Host, d.log)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/app/gateway"
 	"github.com/evergrant/evergrant/internal/awssecrets"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
 	"github.com/evergrant/evergrant/internal/sqsqueue"
@@ -163,7 +164,7 @@ func TestSameAnswersByServerAndByFunctions(t *testing.T) {
 	server := httptest.NewServer(httpapi.New(c))
 	defer server.Close()
 	byServer, byFunction := d.browser(), d.browser()
-	byServer.client.Transport, byServer.client.Jar, byFunction.client.Jar = http.DefaultTransport, nil, nil
+	byServer.Client.Transport, byServer.Client.Jar, byFunction.Client.Jar = http.DefaultTransport, nil, nil
 
 	for _, s := range matrix() {
 		t.Run(s.method+" "+s.target[:min(len(s.target), 60)], func(t *testing.T) {
@@ -187,7 +188,7 @@ type shown struct {
 	Body   string
 }
 
-func (s sent) by(t *testing.T, b *browser, origin string) shown {
+func (s sent) by(t *testing.T, b *brokertest.Browser, origin string) shown {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), s.method, origin+s.target, strings.NewReader(s.body))
 	if err != nil {
@@ -197,9 +198,9 @@ func (s sent) by(t *testing.T, b *browser, origin string) shown {
 	if s.body != "" && r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	a := b.do(r)
-	out := shown{a.status, map[string][]string{}, alike(a.body)}
-	for name, values := range a.header {
+	a := b.Do(r)
+	out := shown{a.Status, map[string][]string{}, alike(a.Body)}
+	for name, values := range a.Header {
 		switch name {
 		case "Date", "Content-Length", "Connection": // they tell of a connection, which is the gateway's
 		default:

@@ -121,7 +121,7 @@ func (b *Browser) Follow(address, within string) (last string, a Answer) {
 		if to == "" {
 			return address, a
 		}
-		address = b.location(a).String()
+		address = a.Location(b.t).String()
 		if !strings.HasPrefix(address, within) {
 			return address, a
 		}
@@ -146,17 +146,7 @@ func (b *Browser) Decide(page, decision, user string) *url.URL {
 	u.RawQuery = ""
 	r := newRequest(b.t, http.MethodPost, u.String(), form.Encode())
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return b.location(b.Do(r))
-}
-
-// location is where an answer sends the browser, which must be somewhere.
-func (b *Browser) location(a Answer) *url.URL {
-	b.t.Helper()
-	to, err := url.Parse(a.Header.Get("Location"))
-	if err != nil || to.Host == "" {
-		b.t.Fatalf("no redirect but %d: %s", a.Status, a.Body)
-	}
-	return to
+	return b.Do(r).Location(b.t)
 }
 
 func newRequest(t testing.TB, method, address, body string) *http.Request {
@@ -186,6 +176,16 @@ func (a Answer) Want(t testing.TB, status int, text string) Answer {
 		t.Fatalf("answer does not say %s: %s", text, a.Body)
 	}
 	return a
+}
+
+// Location is where the answer sends a browser, which must be somewhere.
+func (a Answer) Location(t testing.TB) *url.URL {
+	t.Helper()
+	to, err := url.Parse(a.Header.Get("Location"))
+	if err != nil || to.Host == "" {
+		t.Fatalf("no redirect but %d: %s", a.Status, a.Body)
+	}
+	return to
 }
 
 // JSON reads the answer's body, which must be an object.
@@ -233,7 +233,7 @@ func (w *World) Session(integration, owner string) (id, link string) {
 // returns the parameters with which it comes back to the application.
 func (w *World) Return(b *Browser, link, user string) url.Values {
 	w.T.Helper()
-	home := b.location(b.Open(w.ToCallback(b, link, user)))
+	home := b.Open(w.ToCallback(b, link, user)).Location(w.T)
 	if !strings.HasPrefix(home.String(), ReturnTo) {
 		w.T.Fatalf("the browser ends at %s", home.Host)
 	}
@@ -251,7 +251,7 @@ func (w *World) ToCallback(b *Browser, link, user string) string {
 	for _, c := range (&http.Response{Header: page.Header}).Cookies() {
 		w.Secret(c.Value)
 	}
-	back := b.Decide(b.location(page).String(), "allow", user)
+	back := b.Decide(page.Location(w.T).String(), "allow", user)
 	for _, name := range []string{"code", "state"} {
 		if v := back.Query().Get(name); v != "" {
 			w.Secret(v)
