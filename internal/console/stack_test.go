@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evergrant/evergrant/internal/boltstore"
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
-	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/console"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/keyfile"
@@ -34,7 +33,7 @@ type stack struct {
 	t      *testing.T
 	origin string
 	sims   *simprovider.Server
-	log    *syncBuffer // of the API
+	log    *brokertest.Log // of the API
 
 	mu   sync.Mutex
 	seen bytes.Buffer // every answer that the page's backend gave; guarded by mu
@@ -51,7 +50,7 @@ func newStack(t *testing.T) *stack {
 	server, simServer := httptest.NewServer(late), httptest.NewServer(lateSims)
 	t.Cleanup(server.Close)
 	t.Cleanup(simServer.Close)
-	s := &stack{t: t, origin: server.URL, log: &syncBuffer{}}
+	s := &stack{t: t, origin: server.URL, log: &brokertest.Log{}}
 	s.sims = simprovider.New(simprovider.Config{BaseURL: simServer.URL, TokenTTL: time.Hour})
 	lateSims.Handler = s.sims
 	key, hash := config.NewAPIKey()
@@ -114,14 +113,12 @@ func (s *stack) api(keyHash string) http.Handler {
 	must(err)
 	settings, err := yamlfile.Parse(file)
 	must(err)
-	db, err := boltstore.Open(filepath.Join(dir, "evergrant.db"), boltstore.Options{})
-	must(err)
 	rescued, err := rescue.Open(filepath.Join(dir, "rescue.log"), 64<<10)
 	must(err)
-	s.t.Cleanup(func() { must(rescued.Close()); must(db.Close()) })
+	s.t.Cleanup(func() { must(rescued.Close()) })
 	wrapper, err := keyfile.Open(filepath.Join(dir, "key"), settings.Deployment)
 	must(err)
-	store := connection.Store{Connections: db.Connections(), Authorizations: db.Authorizations()}
+	store := brokertest.Bolt(s.t)
 	logger := slog.New(slog.NewJSONHandler(s.log, nil))
 	b := broker.New(broker.Config{
 		Settings: settings, Secrets: config.NewSecrets(nil, time.Now), Store: store, Keys: secret.NewKeyring(settings.Deployment, wrapper, store),
@@ -149,18 +146,6 @@ func (s *stack) integrations() []console.Integration {
 		card("whenfresh", "whenfresh", console.ByImport),
 		card("machine", "whenfresh", console.ByClientCredentials),
 	}
-}
-
-// syncBuffer is a buffer for several writers.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
 }
 
 // person is a browser without a screen.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestRefreshSavesByEveryProfile(t *testing.T) {
-	for name := range profiles {
+	for _, name := range brokertest.Profiles() {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, name)
 			id := w.connect("alice")

@@ -49,7 +49,8 @@ func profileOf(name string) provider.Profile {
 	if name == "unknown" {
 		return provider.Entry{}.Profile(provider.GrantRefreshToken)
 	}
-	return provider.Entry{Refresh: profiles[name].refresh}.Profile(provider.GrantRefreshToken)
+	facts, _ := profile(name)
+	return provider.Entry{Refresh: facts}.Profile(provider.GrantRefreshToken)
 }
 
 func coreAt(now int64) connection.Core {

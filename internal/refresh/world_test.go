@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
@@ -44,11 +45,11 @@ type world struct {
 	http   *http.Client
 	known  map[string]bool // client ids in the configuration
 	ended  []refresh.Report
+	now    *brokertest.Clock
 
 	mu     sync.Mutex // guards the fields below
-	now    time.Time
-	secret string // client secret as configured
-	gen    string // generation of the clients' configuration
+	secret string     // client secret as configured
+	gen    string     // generation of the clients' configuration
 	paused []time.Duration
 }
 
@@ -61,32 +62,19 @@ type check interface {
 	Fatalf(format string, args ...any)
 }
 
-// The profiles of the protocol's table, as facts of an entry and a policy of the
-// simulator that agree.
-var profiles = map[string]struct {
-	refresh provider.Refresh
-	policy  simprovider.Policy
-}{
-	"none":      {provider.Refresh{Rotation: "none"}, simprovider.Policy{KeepsOldAccess: true}},
-	"immediate": {provider.Refresh{Rotation: "always", PreviousToken: "dies_at_once", Reuse: "rejected"}, simprovider.Policy{Rotates: true}},
-	"on_use": {
-		provider.Refresh{Rotation: "always", PreviousToken: "dies_on_first_use_of_new", Reuse: "rejected"},
-		simprovider.Policy{Rotates: true, Previous: simprovider.DiesOnFirstUse},
-	},
-	"grace": {
-		provider.Refresh{Rotation: "always", PreviousToken: "grace_s", GraceS: 60, Reuse: "revokes_family"},
-		simprovider.Policy{Rotates: true, Previous: simprovider.Stays},
-	},
-	"family": {
-		provider.Refresh{Rotation: "always", PreviousToken: "dies_at_once", Reuse: "revokes_family"},
-		simprovider.Policy{Rotates: true, ReuseEndsGrant: true},
-	},
+// profile is brokertest's, with a grace that is over when a claim runs out.
+func profile(name string) (provider.Refresh, simprovider.Policy) {
+	facts, policy := brokertest.Profile(name)
+	if facts.GraceS > 0 {
+		facts.GraceS = 60
+	}
+	return facts, policy
 }
 
 func newWorld(t testing.TB, profile string) *world {
 	t.Helper()
 	w := &world{
-		t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), secret: "s3cret", gen: "1",
+		t: t, now: brokertest.NewClock(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)), secret: "s3cret", gen: "1",
 		table: newTable(item.ConnectionIndexes()), auth: newTable(item.AuthorizationIndexes()), rescue: &rescuer{},
 		known: map[string]bool{clientOne: true, clientTwo: true},
 	}
@@ -116,10 +104,11 @@ func (w *world) profile(name string) {
 	w.must(err)
 	at := w.sim.Endpoints(sim)
 	e.AuthorizationEndpoint, e.TokenEndpoint, e.RevocationEndpoint = at["authorization_endpoint"], at["token_endpoint"], at["revocation_endpoint"]
-	e.Refresh = profiles[name].refresh
+	facts, policy := profile(name)
+	e.Refresh = facts
 	e.Identity = provider.Identity{Endpoint: at["identity.endpoint"], IDField: "id", NameField: "first_name"}
 	w.entry = e
-	w.must(w.sim.SetPolicy(sim, profiles[name].policy))
+	w.must(w.sim.SetPolicy(sim, policy))
 }
 
 func (w *world) must(err error) {
@@ -129,19 +118,11 @@ func (w *world) must(err error) {
 	}
 }
 
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
+func (w *world) clock() time.Time { return w.now.Now() }
 
-func (w *world) unix() int64 { return w.clock().Unix() }
+func (w *world) unix() int64 { return w.now.Unix() }
 
-func (w *world) advance(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.now = w.now.Add(d)
-}
+func (w *world) advance(d time.Duration) { w.now.Advance(d) }
 
 func (w *world) pause(_ context.Context, d time.Duration) error {
 	w.advance(d)

@@ -132,8 +132,12 @@ func Simulate(sim *simprovider.Server, i *config.Integration, origin string) err
 	return sim.Register(i.Provider, simprovider.Client{ID: ClientID, Secret: ClientSecret, RedirectURIs: []string{i.RedirectURI(origin)}})
 }
 
+// Profiles are the names that Profile knows.
+func Profiles() []string { return []string{"none", "immediate", "on_use", "grace", "family"} }
+
 // Profile is one of the protocol's ways to treat refresh tokens, as facts of an entry and
-// a policy of the simulator that agree: none, immediate, on_use, grace or family.
+// a policy of the simulator that agree: none, on_use, grace or family; any other name is
+// immediate.
 func Profile(name string) (provider.Refresh, simprovider.Policy) {
 	switch name {
 	case "none":
