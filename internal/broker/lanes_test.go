@@ -12,12 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evergrant/evergrant/internal/boltstore"
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/keyfile"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/schedule"
@@ -99,6 +100,12 @@ func due(t *testing.T, store connection.Store, keys *secret.Keyring, integration
 	group.Wait()
 }
 
+// noRescue has nothing to rescue: the store of this test does not fail.
+type noRescue struct{}
+
+func (noRescue) Put(context.Context, string, []byte) error { return nil }
+func (noRescue) Holds(string) bool                         { return false }
+
 // As much of a minute as the 20,000 refreshes that a million connections of an hour
 // call for: a fortieth of them, in a fortieth of the time that a tick of serve has.
 func TestALaneIsAsWideAsWhatIsDueNeeds(t *testing.T) {
@@ -115,17 +122,16 @@ func TestALaneIsAsWideAsWhatIsDueNeeds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				db, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer func() { _ = db.Close() }()
-				store := connection.Store{Connections: db.Connections(), Authorizations: db.Authorizations()}
+				store := brokertest.Bolt(t)
 				settings, err := yamlfile.Parse([]byte(strings.Replace(slowSettings, "LIMIT", c.limit, 1)))
 				if err != nil {
 					t.Fatal(err)
 				}
-				keys, wire := secret.NewKeyring("evergrant", plainWrapper{}, store), &slow{takes: c.takes}
+				wrapper, err := keyfile.Open(filepath.Join(t.TempDir(), "key"), "evergrant")
+				if err != nil {
+					t.Fatal(err)
+				}
+				keys, wire := secret.NewKeyring("evergrant", wrapper, store), &slow{takes: c.takes}
 				b := broker.New(broker.Config{
 					Settings: settings, Store: store, Keys: keys, Rescue: noRescue{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 					Secrets:  config.NewSecrets(func(context.Context, config.SecretRef) (secret.Text, error) { return secret.New("s"), nil }, time.Now),
