@@ -20,6 +20,7 @@ import (
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/keyfile"
+	"github.com/evergrant/evergrant/internal/metric/prom"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/rescue"
@@ -60,6 +61,7 @@ type node struct {
 	rescue  *rescue.Log
 	aside   map[string]bool // connections whose rescued tokens are too large for the store; only touched within rescue.Replay
 	secrets *config.Secrets
+	metrics *prom.Registry
 	broker  *broker.Broker
 	face    httpapi.Config // of handler
 	handler http.Handler
@@ -90,7 +92,9 @@ func openNode(c nodeConfig) (*node, error) {
 	}
 	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
 	client := newProviderClient(c.Settings, c.Now)
+	n.metrics = prom.New()
 	n.broker = broker.New(broker.Config{
+		Metrics:  n.metrics,
 		Settings: c.Settings, Secrets: n.secrets, Store: store, Rescue: n.rescue, Now: c.Now, Log: c.Log, Pause: c.Pause,
 		Keys:     secret.NewKeyring(c.Settings.Deployment, wrapper, store),
 		Provider: client, IDTokens: idtoken.By(client),
@@ -102,6 +106,7 @@ func openNode(c nodeConfig) (*node, error) {
 	n.face = httpapi.Config{
 		Broker: n.broker, Keys: c.Settings, Log: c.Log, Now: c.Now, Version: version(), Catalog: config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs},
 	}
+	n.face.Metrics = n.metrics.Text
 	n.face.Admin = httpapi.Commands(n.broker)
 	n.face.Admin["rescue-replay"] = n.replayNow
 	n.face.Admin["restore"] = n.raiseEpoch

@@ -35,6 +35,7 @@ import (
 	"github.com/evergrant/evergrant/internal/dynamostore"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/kmskey"
+	"github.com/evergrant/evergrant/internal/metric/emf"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
@@ -51,6 +52,8 @@ type Parts struct {
 	Now      func() time.Time
 	// IDTokens makes the verifier of ID tokens; set by the rooms that exchange codes.
 	IDTokens func(*provider.Client) provider.VerifyIDToken
+	// Metrics goes into the function's log. Call FlushMetrics at the end of each invocation.
+	Metrics *emf.Writer
 
 	http *http.Client
 }
@@ -127,6 +130,7 @@ func Assemble(e Env, settings *config.Config, log *slog.Logger) Parts {
 		Connections:    dynamostore.New(tables, e.ConnectionsTable, item.ConnectionIndexes()),
 		Authorizations: dynamostore.New(tables, e.AuthorizationsTable, item.AuthorizationIndexes()),
 	}
+	p.Metrics = emf.New(os.Stdout, e.Deployment, time.Now)
 	p.Wrapper = kmskey.New(kms.NewFromConfig(p.AWS(KMS)), e.KMSKey, e.Deployment)
 	return p
 }
@@ -182,12 +186,19 @@ func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Co
 	c := broker.Config{
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
-		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch,
+		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Metrics: p.Metrics,
 	}
 	if p.IDTokens != nil {
 		c.IDTokens = p.IDTokens(c.Provider)
 	}
 	return c
+}
+
+// FlushMetrics writes what was measured since the last time.
+func (p Parts) FlushMetrics() {
+	if err := p.Metrics.Flush(); err != nil {
+		p.Log.Warn("metrics", "error", err.Error())
+	}
 }
 
 // provider admits addresses of the own network only where the operator configured

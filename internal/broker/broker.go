@@ -16,6 +16,7 @@ import (
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/schedule"
@@ -35,6 +36,8 @@ type Config struct {
 	IDTokens provider.VerifyIDToken
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Metrics gets what the broker measures of itself. Nil: nobody wants to know.
+	Metrics Metrics
 	// Timers: this process lives long enough to keep exact timers for tokens that
 	// live less than ten minutes (serve). On Lambda such connections are refreshed
 	// when somebody asks.
@@ -63,6 +66,11 @@ type Config struct {
 	TakeUp func(ctx context.Context, key string)
 	// Pause waits between the tries of a save; nil: a timer. For tests with a clock.
 	Pause func(ctx context.Context, d time.Duration) error
+}
+
+// Metrics takes measurements. It is called concurrently.
+type Metrics interface {
+	Observe(m metric.Metric, p metric.Point, v float64)
 }
 
 // Broker carries out the use cases. It may be used concurrently.
@@ -108,9 +116,36 @@ func New(c Config) *Broker {
 
 func (b *Broker) now() int64 { return b.Now().Unix() }
 
+// measure takes one value of an integration.
+func (b *Broker) measure(m metric.Metric, integration, outcome string, v float64) {
+	if b.Metrics != nil && integration != "" {
+		b.Metrics.Observe(m, metric.Point{Integration: integration, Outcome: outcome}, v)
+	}
+}
+
+// measureRefresh takes what there is to measure of a refresh that ended.
+func (b *Broker) measureRefresh(r refresh.Report) {
+	if r.Sent == 0 {
+		return
+	}
+	name := r.Record.Integration
+	b.measure(metric.Refreshes, name, r.Outcome.String(), 1)
+	b.measure(metric.ProviderLatency, name, "", float64(r.Took.Milliseconds()))
+	if r.Outcome == refresh.Verdict {
+		b.measure(metric.RefreshesNeedsReauth, name, "", 1)
+	}
+	if r.Lost > 0 {
+		b.measure(metric.AnswersLost, name, "", float64(r.Lost))
+	}
+	if r.Recovered {
+		b.measure(metric.AnswersRecovered, name, "", 1)
+	}
+}
+
 // done is told of every refresh that ended.
 func (b *Broker) done(r refresh.Report) {
 	now := b.now()
+	b.measureRefresh(r)
 	b.timers.file(r.Record)
 	switch {
 	case r.Outcome == refresh.Refused:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
 )
@@ -45,7 +46,9 @@ func (t *ticking) refreshNow(j job) {
 	case j.why == refresh.Timer:
 		t.timeAgain(j, rep)
 	case rep.Outcome == refresh.Saved:
-		b.tallies.lateness(b.now(), rep.Record.Integration, b.now()-j.minute*60)
+		late := b.now() - j.minute*60
+		b.tallies.lateness(b.now(), rep.Record.Integration, late)
+		b.measure(metric.RefreshLateness, rep.Record.Integration, "", float64(max(late, 0)))
 	default:
 		t.missed(j, rep)
 	}
@@ -142,6 +145,7 @@ func (t *ticking) owe(j job, clientID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.owedAll++
+	t.b.measure(metric.Owed, i.Name, "", 1)
 	key := circuit.Client{Integration: i.Name, Name: c.Name}
 	if oldest, ok := t.owed[key]; !ok || j.minute < oldest {
 		t.owed[key] = j.minute

@@ -12,6 +12,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/schedule"
@@ -326,53 +327,62 @@ func (t *ticking) finishSession(hash string) {
 func (b *Broker) tendCircuits(ctx context.Context, t *ticking, minute int64) error {
 	var group sync.WaitGroup
 	var mu sync.Mutex
-	var failed []error // guarded by mu
+	var failed []error       // guarded by mu
+	open := map[string]int{} // circuits, by integration; guarded by mu
 	for n := range b.Settings.Integrations {
 		i := &b.Settings.Integrations[n]
+		open[i.Name] = 0
 		for k := range i.Clients {
 			group.Go(func() { // a probe may hang
-				err := b.tendCircuit(ctx, t, i, &i.Clients[k], minute)
+				is, err := b.tendCircuit(ctx, t, i, &i.Clients[k], minute)
 				mu.Lock()
 				defer mu.Unlock()
 				failed = append(failed, err)
+				if is {
+					open[i.Name]++
+				}
 			})
 		}
 	}
 	group.Wait()
+	for name, n := range open {
+		b.measure(metric.CircuitsOpen, name, "", float64(n))
+	}
 	return errors.Join(failed...)
 }
 
-func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integration, c *config.Client, minute int64) error {
+// tendCircuit reports whether the client's circuit is open afterwards.
+func (b *Broker) tendCircuit(ctx context.Context, t *ticking, i *config.Integration, c *config.Client, minute int64) (open bool, err error) {
 	gen, err := b.Secrets.Generation(ctx, c)
 	if err != nil {
 		b.Log.Warn("client secret", "integration", i.Name, "client", c.Name, "error", err.Error())
-		return nil // it stays suspended; the slots of the others go on
+		return false, nil // it stays suspended; the slots of the others go on
 	}
 	client := circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}
 	status, err := b.circuits.Status(ctx, client)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if status.Open {
 		if took, err := b.circuits.TakeProbe(ctx, client); err != nil || !took {
-			return err
+			return true, err
 		}
 		b.probe(ctx, i, c, client)
 		if status, err = b.circuits.Status(ctx, client); err != nil || status.Open {
-			return err
+			return true, err
 		}
 	}
 	if status.WalkFrom == 0 || status.PausedUntil > b.now() {
-		return nil
+		return false, nil
 	}
 	err = inParallel(schedule.Walk(status.WalkFrom-1, minute), func(p string) error { return t.walk(p, i.Name) })
 	if err != nil {
-		return err
+		return false, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.walked = append(t.walked, walked{client, status})
-	return nil
+	return false, nil
 }
 
 // probe sends one refresh through an open circuit: of any active connection of the

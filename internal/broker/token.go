@@ -10,6 +10,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
@@ -30,7 +31,8 @@ func (b *Broker) Token(ctx context.Context, c Caller, id string, minTTL int64, n
 }
 
 // token is Token for whoever may see the connection.
-func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64, need []string) (TokenView, error) {
+func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64, need []string) (view TokenView, err error) {
+	defer func() { b.measureRead(rec.Integration, err) }()
 	if refused := b.readable(rec); refused != nil {
 		return TokenView{}, refused
 	}
@@ -54,13 +56,25 @@ func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64,
 	return b.afterRefresh(ctx, rec, rep)
 }
 
+// measureRead counts one token that was asked for.
+func (b *Broker) measureRead(integration string, err error) {
+	outcome := "ok"
+	if e, ok := errors.AsType[*Error](err); ok {
+		outcome = string(e.Code)
+	} else if err != nil {
+		outcome = string(Internal)
+	}
+	b.measure(metric.TokenReads, integration, outcome, 1)
+}
+
 // Refresh is compare-and-refresh: a caller whose token got a 401 tells which one it
 // was. If another is stored, nothing is sent and that one is returned.
-func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration int64, ifTokenID string) (TokenView, error) {
+func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration int64, ifTokenID string) (view TokenView, err error) {
 	rec, refused := b.record(ctx, c, id)
 	if refused != nil {
 		return TokenView{}, refused
 	}
+	defer func() { b.measureRead(rec.Integration, err) }()
 	if refused := b.readable(rec); refused != nil {
 		return TokenView{}, refused
 	}

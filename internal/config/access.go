@@ -18,6 +18,7 @@ const (
 	ScopeToken   = "token"   // read connections and their access tokens
 	ScopeManage  = "manage"  // import, list, tag, disconnect
 	ScopeAdmin   = "admin"   // operator commands
+	ScopeMetrics = "metrics" // read /metrics of serve, and nothing else
 )
 
 // Rights are what a caller may do. The zero Rights allow nothing.

@@ -62,9 +62,9 @@ func (r *reader) rights(rights *Rights) keys {
 	return keys{
 		"allow": func(f Field) {
 			rights.Allow = r.texts(f, func(f Field, _ string) {
-				r.oneOf(f, ScopeConnect, ScopeToken, ScopeManage, ScopeAdmin)
+				r.oneOf(f, ScopeConnect, ScopeToken, ScopeManage, ScopeAdmin, ScopeMetrics)
 			})
-			r.notEmpty(f, "connect, token, manage, admin")
+			r.notEmpty(f, "connect, token, manage, admin, metrics")
 		},
 		"integrations": func(f Field) {
 			rights.Integrations = r.texts(f, r.integrationName)

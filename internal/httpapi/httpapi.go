@@ -36,6 +36,9 @@ type Config struct {
 	// Catalog is what /v1/providers shows. The zero Catalog: the entries of the
 	// configured integrations, since a function on AWS does not carry the catalogue.
 	Catalog config.Catalog
+	// Metrics is what /metrics shows, with its media type, in a text format that
+	// Prometheus reads. Nil: the route answers 404.
+	Metrics func() (kind string, text []byte, err error)
 	// Admin holds what the operator's routes do, by the last part of their path:
 	// rotate-key, reseal, rescue-replay, restore, export. What a function returns
 	// becomes the JSON of the answer. The route of an absent one answers 404.

@@ -40,6 +40,18 @@ func (x *exchange) health() (answer, error) {
 	return reply(http.StatusOK, h)
 }
 
+// metrics is GET /metrics.
+func (x *exchange) metrics() (answer, error) {
+	if x.Metrics == nil {
+		return answer{}, &broker.Error{Code: broker.NotFound, Detail: "This deployment puts its metrics elsewhere: a function writes them into its log, from which CloudWatch takes them."}
+	}
+	kind, text, err := x.Metrics()
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusOK, kind: kind, body: text}, nil
+}
+
 // integrations is GET /v1/integrations.
 func (x *exchange) integrations() (answer, error) {
 	origin, err := x.origin()

@@ -49,6 +49,7 @@ func routes() []route {
 
 		{http.MethodGet, "/v1/openapi.json", scopeNone, nil, (*exchange).openAPI},
 		{http.MethodGet, "/healthz", scopeNone, nil, (*exchange).health},
+		{http.MethodGet, "/metrics", config.ScopeMetrics, nil, (*exchange).metrics},
 	}
 	for _, command := range []string{"rotate-key", "reseal", "rescue-replay", "restore"} {
 		list = append(list, route{http.MethodPost, "/v1/admin/" + command, config.ScopeAdmin, nil, admin(command)})

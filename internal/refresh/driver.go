@@ -75,7 +75,10 @@ type Report struct {
 	Why     Why
 	Sent    int           // token requests
 	Took    time.Duration // of the last token request
-	Answer  string        // the provider's error code, "" for none
+	Lost    int           // answers that did not come
+	// Recovered: it saved a connection of which an answer was lost, now or before.
+	Recovered bool
+	Answer    string // the provider's error code, "" for none
 	// PausedUntil, unix s, is when the provider may be asked again; 0 for any time.
 	PausedUntil int64
 	Err         error // what failed, where something of ours did; holds no secret
@@ -135,6 +138,7 @@ type refreshing struct {
 	old   secret.Text // the access token likewise
 	begun int64       // ms: when the last send began
 	took  time.Duration
+	lost  int              // answers that did not come
 	save  *connection.Save // sealed once, before its first try
 	leave func()           // ends what Admit admitted; nil before
 	err   error
@@ -160,7 +164,8 @@ func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 		var e Effect
 		s, e = Next(s, r)
 		if e.Kind == EffectDone {
-			rep := Report{Record: run.rec, Outcome: e.Outcome, Why: in.Why, Sent: s.Sends, Took: run.took, Answer: s.Answer.Error, Err: run.err}
+			rep := Report{Record: run.rec, Outcome: e.Outcome, Why: in.Why, Sent: s.Sends, Took: run.took, Lost: run.lost, Answer: s.Answer.Error, Err: run.err}
+			rep.Recovered = rep.Outcome == Saved && (run.lost > 0 || s.Core.DoubtAt != 0)
 			if s.Facts.PausedUntil > run.ms()/1000 {
 				rep.PausedUntil = s.Facts.PausedUntil
 			}
@@ -427,6 +432,9 @@ func (run *refreshing) send(whole context.Context, doubt bool) Result {
 	run.begun = run.ms()
 	a := run.Provider.Token(ctx, run.link.Entry, run.cred, req)
 	run.took = time.Duration(run.ms()-run.begun) * time.Millisecond
+	if a.ResponseLost {
+		run.lost++
+	}
 	if a.Throttled && a.RetryAfter > 0 {
 		// Where it cannot be noted the others find out by themselves.
 		_ = run.Circuits.Pause(whole, run.link.Client, run.ms()/1000+a.RetryAfter)

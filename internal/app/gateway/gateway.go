@@ -18,13 +18,25 @@ import (
 )
 
 // Handler is the Lambda handler of a room, with parts from the environment.
-func Handler(room func(app.Parts) http.Handler) func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+func Handler(room func(app.Parts) http.Handler) handler {
 	log := app.NewLog()
 	parts, err := app.FromEnvironment(log)
 	if err != nil {
 		return lambdahttp.Handler(NotSetUp(err, log), log)
 	}
-	return lambdahttp.Handler(room(parts), log)
+	return measured(lambdahttp.Handler(room(parts), log), parts)
+}
+
+// handler answers one event of the gateway.
+type handler = func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
+
+// measured writes what an invocation measured before its answer goes out: afterwards the
+// environment is frozen, perhaps for good.
+func measured(h handler, p app.Parts) handler {
+	return func(ctx context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		defer p.FlushMetrics()
+		return h(ctx, e)
+	}
 }
 
 // Config is that of a room's HTTP face. A room adds what it alone has.

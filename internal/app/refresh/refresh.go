@@ -72,6 +72,7 @@ func (h *Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	if h.notYet != nil {
 		return nil, h.notYet
 	}
+	defer h.parts.FlushMetrics()
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return nil, errors.New("the event is not of a known form")
