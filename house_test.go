@@ -27,7 +27,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,metric/prom,provider,rescue,secret,wire,simprovider} alecthomas/kong  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
@@ -37,7 +37,7 @@ internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,id
 internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
 internal/app/refresh             internal/{app,awssecrets,broker,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
-internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,provider,refresh,secret} aws/aws-sdk-go-v2
+internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 
 internal/console                 internal/{secret,wire}
@@ -59,7 +59,7 @@ internal/simulate                internal/{broker,circuit,config,config/yamlfile
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
 internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,httpapi,item,keyfile,provider,refresh,schedule,secret,simprovider}  # a whole deployment, for tests
-internal/broker                  internal/{config,events,refresh,schedule,circuit,connection,item,provider,secret}
+internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{provider,secret}
 internal/events                  internal/{schedule,circuit,connection,item,outbox,wire}
@@ -71,6 +71,10 @@ internal/item/itemtest           internal/item google/go-cmp pgregory.net/rapid 
 internal/provider                internal/secret
 
 internal/outbox                  internal/item
+internal/metric/emf              internal/metric
+internal/metric/prom             internal/metric prometheus/client_golang prometheus/common
+internal/metric                  # names, units and labels, as data
+
 internal/item
 internal/secret
 internal/simprovider             # knows HTTP, never our types

@@ -135,7 +135,7 @@ var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 type newKeyCommand struct {
 	Name  string   `arg:"" optional:"" default:"backend" help:"Name of the key in the configuration and the logs."`
-	Allow []string `default:"connect,token,manage" enum:"connect,token,manage,admin" help:"What it may do: connect, token, manage, admin."`
+	Allow []string `default:"connect,token,manage" enum:"connect,token,manage,admin,metrics" help:"What it may do: connect, token, manage, admin, metrics."`
 	JSON  bool     `help:"Print JSON."`
 }
 
