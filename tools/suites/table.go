@@ -42,8 +42,8 @@ type need struct {
 var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
-// four functions' whole path, and the faults of storage.
-var onDynamoDB = []string{"./internal/dynamostore/...", "./internal/app/...", "./test/faults/..."}
+// four functions' whole path, and the faults and attacks that storage meets.
+var onDynamoDB = []string{"./internal/dynamostore/...", "./internal/app/...", "./test/faults/...", "./test/threats/..."}
 
 // suites lists the suites in the order in which they run, fast ones first. root is the
 // absolute path of the repository.
