@@ -39,6 +39,7 @@ internal/app/refresh             internal/{app,awssecrets,broker,idtoken,sqsqueu
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
 internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
+internal/app/runtimeapi          # Lambda's half of a function, for tests
 
 internal/console                 internal/{secret,wire}
 internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
