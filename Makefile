@@ -30,11 +30,21 @@ build: ## Build the command line, build/evergrant
 
 # Neither paths nor version control nor a build id are in a function's binary, so that the same
 # source and the same Go give the same bytes. lambda.norpc leaves the old Go runtime's RPC out.
+BOOTSTRAPS ?= build
+BUILD_FUNCTION = GOOS=linux GOARCH=$(LAMBDA_ARCH) CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false \
+	-ldflags '-s -w -buildid=' -o $(BOOTSTRAPS)/$*/bootstrap
 .PHONY: build-functions $(FUNCTIONS:%=function-%)
 build-functions: $(FUNCTIONS:%=function-%) ## Build the four functions for Lambda (LAMBDA_ARCH=arm64)
 $(FUNCTIONS:%=function-%): function-%:
-	GOOS=linux GOARCH=$(LAMBDA_ARCH) CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false \
-		-ldflags '-s -w -buildid=' -o build/$*/bootstrap ./functions/$*
+	$(BUILD_FUNCTION) ./functions/$*
+
+# The same binaries for this machine, which tests run as processes, and a function that does
+# nothing, for comparison.
+.PHONY: functions-here function-empty
+functions-here:
+	@$(MAKE) --no-print-directory BOOTSTRAPS=build/here LAMBDA_ARCH=$$(go env GOARCH) build-functions function-empty
+function-empty: function-%:
+	$(BUILD_FUNCTION) ./tools/initbench/$*
 
 .PHONY: zip
 zip: build-functions ## Pack them as build/<function>.zip, byte for byte the same each time, and print sizes
@@ -109,9 +119,10 @@ bench: ## Run the benchmarks (BENCH=pattern)
 
 # --- References for tests: pinned, fetched once, never shipped ---
 
-.PHONY: reference reference-dynamodb reference-oidc reference-chromium reference-cfn-lint
-reference: reference-dynamodb reference-oidc reference-chromium reference-cfn-lint ## Fetch all of the following
+.PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint
+reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint ## Fetch all of the following
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
+reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
 reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
 reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
@@ -138,6 +149,8 @@ $(REFERENCE)/chromium/ready: tools/find-chromium
 	touch $@
 
 $(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt
+$(REFERENCE)/moto/ready: test/moto/requirements.txt
+$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready:
 	rm -rf $(@D) && mkdir -p $(@D)
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<

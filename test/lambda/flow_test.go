@@ -1,0 +1,301 @@
+package lambda_test
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/app/runtimeapi"
+	"github.com/evergrant/evergrant/internal/simprovider"
+)
+
+// TestFunctionsOnLambda runs every flow on a stack of its own, all at once, and then compares
+// what the functions asked of AWS with what their roles grant.
+func TestFunctionsOnLambda(t *testing.T) {
+	c := startCloud(t)
+	putSecrets(t, c)
+	t.Run("flows", func(t *testing.T) {
+		for name, flow := range map[string]func(*testing.T, *cloud){
+			"life":       wholeLife,
+			"public":     publicConnect,
+			"cookies":    cookies,
+			"first-tick": firstTick,
+			"operator":   operator,
+			"pending":    pendingDisconnect,
+			"chunks":     chunks,
+			"poison":     poison,
+			"rescue-tick": func(t *testing.T, c *cloud) {
+				rescue(t, c, func(d *deployment, id string) {
+					d.pass(tokenLife + time.Minute)
+					d.tick(minute())
+				})
+			},
+			"rescue-call": func(t *testing.T, c *cloud) {
+				rescue(t, c, func(d *deployment, id string) { d.call(409, "POST", "/v1/connections/"+id+"/refresh", `{"if_generation":1}`) })
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				flow(t, c)
+			})
+		}
+	})
+	for _, x := range slices.Sorted(maps.Keys(c.ledger.granted)) {
+		if !c.ledger.used[x] {
+			t.Log("UNUSED", x)
+		}
+	}
+	for _, x := range slices.Sorted(maps.Keys(c.ledger.refused)) {
+		t.Log("REFUSED", x)
+	}
+}
+
+// wholeLife takes a connection from the link to the receipt.
+func wholeLife(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	session, back := d.session("askfred", "tenant-7")
+	confirm := `{"confirm":"` + back.Get("evergrant_confirm") + `","owner":"tenant-7"}`
+	made := d.call(200, "POST", "/v1/connect-sessions/"+session+"/confirm", confirm)
+	id := text(made, "id")
+	if made["status"] != "active" || made["generation"] != 1.0 {
+		t.Errorf("connected: %v", made)
+	}
+	first := d.call(200, "GET", "/v1/connections/"+id+"/token", "")
+	if info, ok := d.sim.Lookup("askfred", text(first, "access_token")); !ok || !info.Live || info.User != "alice" {
+		t.Errorf("the token handed out: %+v", info)
+	}
+	d.tick(minute())
+	if n := d.sim.Requests("askfred")["refresh_token"]; n != 0 {
+		t.Errorf("%d refreshes right after the connect", n)
+	}
+	d.pass(tokenLife + time.Minute)
+	d.tick(minute())
+	second := d.call(200, "GET", "/v1/connections/"+id+"/token", "")
+	if second["generation"] != 2.0 || second["token_id"] == first["token_id"] || d.sim.Requests("askfred")["refresh_token"] != 1 {
+		t.Errorf("after its slot: generation %v, %d refreshes", second["generation"], d.sim.Requests("askfred")["refresh_token"])
+	}
+	d.call(200, "DELETE", "/v1/connections/"+id, "")
+	d.call(410, "GET", "/v1/connections/"+id+"/token", "")
+	for _, token := range []map[string]any{first, second} {
+		if info, _ := d.sim.Lookup("askfred", text(token, "access_token")); info.Live {
+			t.Error("a token outlives the disconnect")
+		}
+	}
+	d.silent(text(first, "access_token"), text(second, "access_token"), session, back.Get("evergrant_confirm"))
+}
+
+// publicConnect begins with a link that no backend made: authorize is the first function of
+// the deployment that seals anything.
+func publicConnect(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	back := d.browser().through("https://" + gatewayHost + "/authorize/redbooth?return_to=https%3A%2F%2Fapp.example.com%2Fback").Query()
+	made := d.call(200, "POST", "/v1/connect-sessions/"+back.Get("evergrant_session")+"/confirm", `{"confirm":"`+back.Get("evergrant_confirm")+`","owner":"tenant-7"}`)
+	id := text(made, "id")
+	signed := map[string]string{"X-Test-Signed-By": "arn:aws:sts::123456789012:assumed-role/backend/one"}
+	if a := d.browser().do("GET", "https://"+gatewayHost+"/iam/v1/connections/"+id+"/token", "", signed); a.status != http.StatusOK {
+		t.Errorf("a caller whose signature the gateway checked: %d: %s", a.status, a.body)
+	}
+	if a := d.browser().do("GET", "https://"+gatewayHost+"/iam/v1/connections/"+id+"/token", "", map[string]string{"Authorization": "Bearer " + apiKey}); a.status != http.StatusUnauthorized {
+		t.Errorf("an API key in place of the signature: %d", a.status)
+	}
+	d.silent(back.Get("evergrant_confirm"))
+}
+
+// cookies: the callback exchanges codes itself. The same account connected once more takes
+// the older connection's place, which is left to the tick.
+func cookies(t *testing.T, c *cloud) {
+	d := deploy(t, c, cookieMode, map[string]string{"CookieMode": "true"})
+	var ids []string
+	for _, integration := range []string{"askfred", "redbooth", "askfred"} {
+		_, back := d.session(integration, "tenant-7")
+		id := back.Get("evergrant_connection")
+		if got := d.call(200, "GET", "/v1/connections/"+id, ""); got["status"] != "active" {
+			t.Errorf("%s: %v", integration, got)
+		}
+		ids = append(ids, id)
+	}
+	d.until(func() bool { return d.call(200, "GET", "/v1/connections/"+ids[0], "")["status"] == "disconnected" })
+	if got := d.call(200, "GET", "/v1/connections/"+ids[2], ""); got["status"] != "active" {
+		t.Errorf("the newer connection: %v", got)
+	}
+	d.silent()
+}
+
+// until wakes the schedule for one minute after another until what it owes is done.
+func (d *deployment) until(done func() bool) {
+	d.t.Helper()
+	for ahead := range 20 {
+		if done() {
+			return
+		}
+		d.tick(time.Now().Add(time.Duration(ahead) * time.Minute))
+	}
+	d.t.Error("twenty minutes later it is still not done")
+}
+
+// firstTick: a tick is the first thing in the deployment that needs a data key, and the first
+// of a day looks at everything.
+func firstTick(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	d.tick(minute())
+	id := d.connect("redbooth", "tenant-7")
+	d.pass(tokenLife + time.Minute)
+	d.tick(time.Now().UTC().Truncate(24 * time.Hour))
+	if got := d.call(200, "GET", "/v1/connections/"+id+"/token", ""); got["generation"] != 2.0 {
+		t.Errorf("generation %v", got["generation"])
+	}
+}
+
+// operator is what the backend's lists and the operator's commands do.
+func operator(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	id := d.connect("askfred", "tenant-7")
+	for _, query := range []string{"owner=tenant-7", "integration=askfred"} {
+		if got := d.call(200, "GET", "/v1/connections?"+query, ""); len(list(got, "items")) != 1 {
+			t.Errorf("%s: %v", query, got)
+		}
+	}
+	d.call(200, "GET", "/v1/integrations", "")
+	d.call(200, "GET", "/v1/stats", "")
+	d.call(200, "GET", "/healthz", "")
+	d.call(200, "PATCH", "/v1/connections/"+id, `{"tags":{"plan":"gold"}}`)
+	d.call(200, "POST", "/v1/admin/rotate-key", "")
+	d.call(200, "POST", "/v1/admin/reseal", "")
+	d.call(200, "GET", "/v1/admin/export", "")
+	d.functions["ApiFunction"].Shutdown()
+	if got := d.call(200, "GET", "/v1/connections/"+id+"/token", ""); got["generation"] != 1.0 {
+		t.Errorf("a token that was sealed anew: %v", got["generation"])
+	}
+}
+
+// pendingDisconnect: the provider does not answer the revocation; the tick repeats it.
+func pendingDisconnect(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	id := d.connect("askfred", "tenant-7")
+	if err := d.sim.AddFault("askfred", simprovider.Fault{On: "revoke", Kind: "status", Count: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.call(200, "DELETE", "/v1/connections/"+id, ""); got["revoked"] != "pending" {
+		t.Errorf("while the provider is away: %v", got)
+	}
+	if err := d.sim.ClearFaults("askfred"); err != nil {
+		t.Fatal(err)
+	}
+	d.until(func() bool { return d.call(200, "DELETE", "/v1/connections/"+id, "")["revoked"] == "at_provider" })
+}
+
+// chunks: a tick that is nearly out of time puts what is due onto the queue. Messages that
+// come twice, at once and in another order do no harm.
+func chunks(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	ids := map[string]string{"askfred": d.connect("askfred", "tenant-7"), "redbooth": d.connect("redbooth", "tenant-7")}
+	d.tick(minute())
+	d.pass(tokenLife + time.Minute)
+	whole := d.functions["RefreshFunction"]
+	d.functions["RefreshFunction"] = d.start("RefreshFunction", func(c *runtimeapi.Config) { c.Timeout = 20 * time.Second })
+	d.tick(minute())
+	d.functions["RefreshFunction"] = whole
+	m := d.mapping("Chunk")
+	messages := append(m.receive(), m.receive()...)
+	if len(messages) != 2 || len(m.receive()) != 0 {
+		t.Fatalf("%d chunks", len(messages))
+	}
+	m.overdue(messages)
+	again := append(m.receive(), m.receive()...)
+	slices.Reverse(again)
+	var group sync.WaitGroup
+	for _, one := range append(again, messages...) { // each twice, all at once
+		group.Go(func() {
+			if failed, err := m.deliver([]message{one}); err != nil || len(failed) != 0 {
+				t.Errorf("%s fails: %v, %v", one.Body, failed, err)
+			}
+		})
+	}
+	group.Wait()
+	for _, one := range again {
+		if one.Attributes["MessageGroupId"] == "" {
+			t.Errorf("no message group: %v", one.Attributes)
+		}
+		m.remove(one)
+	}
+	for integration, id := range ids {
+		got := d.call(200, "GET", "/v1/connections/"+id+"/token", "")
+		if n := d.sim.Requests(integration)["refresh_token"]; got["generation"] != 2.0 || n != 1 {
+			t.Errorf("%s: generation %v, %d requests", integration, got["generation"], n)
+		}
+	}
+	if n := d.waiting(t, "ChunkQueue") + d.waiting(t, "ChunkDeadLetters"); n != 0 {
+		t.Errorf("%d messages are left", n)
+	}
+}
+
+// poison: messages that nobody can carry out are tried as often as the queue says and end
+// among the dead letters; what came with them is done.
+func poison(t *testing.T, c *cloud) {
+	d := deploy(t, c, confirmMode, nil)
+	id := d.connect("askfred", "tenant-7")
+	d.pass(tokenLife + time.Minute)
+	m := d.mapping("Chunk")
+	bodies := []string{`poison`, `{"ids":["sys#cursor"]}`, `{"ids":["` + id + `"],"and":"more"}`}
+	for _, body := range bodies {
+		m.send(body)
+	}
+	m.send(`{"ids":["` + id + `"]}`)
+	limit := number(nil, at(d.stack.template, "Resources", "ChunkQueue", "Properties", "RedrivePolicy"), "maxReceiveCount")
+	received := 0
+	for d.waiting(t, "ChunkQueue") > 0 && received < 100 {
+		n, failed := m.poll()
+		m.overdue(failed)
+		received += n
+	}
+	if want := len(bodies)*limit + 1; received != want {
+		t.Errorf("%d deliveries of %d messages that fail and one that does not, want %d", received, len(bodies), want)
+	}
+	var got []string
+	for _, v := range list(c.call(t, "sqs", "ReceiveMessage", map[string]any{"QueueUrl": d.stack.ref("ChunkDeadLetters"), "MaxNumberOfMessages": 10}), "Messages") {
+		got = append(got, text(v, "Body"))
+	}
+	slices.Sort(got)
+	slices.Sort(bodies)
+	if !slices.Equal(got, bodies) {
+		t.Errorf("the dead letters are %q", got)
+	}
+	if n := d.sim.Requests("askfred")["refresh_token"]; n != 1 {
+		t.Errorf("%d refreshes", n)
+	}
+}
+
+// rescue: the table fails right after the provider has rotated the refresh token. The queue
+// keeps the new one, and delivers it when the table is back; what came with it and cannot be
+// read stays alone.
+func rescue(t *testing.T, c *cloud, refresh func(*deployment, string)) {
+	d := deploy(t, c, confirmMode, nil)
+	id := d.connect("askfred", "tenant-7")
+	d.tick(minute())
+	d.proxy.failing(func(q request) bool {
+		return q.action == "dynamodb:UpdateItem" && slices.Equal(q.context["dynamodb:LeadingKeys"], []string{id}) && d.sim.Requests("askfred")["refresh_token"] > 0
+	})
+	refresh(d, id)
+	m := d.mapping("Rescue")
+	m.send(`{"id":"` + id + `"}`)
+	received, failed := m.poll()
+	if received != 2 || len(failed) != 2 {
+		t.Fatalf("while the table is away: %d of %d messages fail", len(failed), received)
+	}
+	d.proxy.failing(nil)
+	m.overdue(failed)
+	if received, failed = m.poll(); received != 2 || len(failed) != 1 || failed[0].Body != `{"id":"`+id+`"}` {
+		t.Errorf("once it is back: %d of %d messages fail", len(failed), received)
+	}
+	token := d.call(200, "GET", "/v1/connections/"+id+"/token", "")
+	if info, _ := d.sim.Lookup("askfred", text(token, "access_token")); token["generation"] != 2.0 || !info.Live {
+		t.Errorf("after the rescue: generation %v, live %v", token["generation"], info.Live)
+	}
+	if n := d.sim.Requests("askfred")["refresh_token"]; n != 1 {
+		t.Errorf("%d refreshes", n)
+	}
+	d.silent(text(token, "access_token"))
+}
