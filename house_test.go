@@ -33,7 +33,7 @@ client                           internal/{secret,wire} golang.org/x/oauth2  # p
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
-internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,idtoken,sqsqueue} aws/aws-sdk-go-v2
+internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,idtoken} aws/aws-sdk-go-v2
 internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
 internal/app/refresh             internal/{app,awssecrets,broker,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
@@ -83,6 +83,7 @@ internal/wire
 
 test/rows
 
+tools/initbench/empty            aws/aws-lambda-go  # the least that a function can be, to compare with
 tools/lambdazip
 tools/model                      internal/refresh/modelcheck
 tools/mutants

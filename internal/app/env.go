@@ -43,6 +43,8 @@ type Env struct {
 	KMSKey              string // ARN of the key that wraps the data keys
 	ChunkQueue          string // URL
 	RescueQueue         string // URL
+	ChunkDeadLetters    string // URL of the queue where chunks end that failed too often
+	RescueDeadLetters   string // URL
 
 	// ConfigFile is the compiled configuration, packaged beside the binary.
 	ConfigFile string
@@ -70,6 +72,8 @@ func ReadEnv(getenv func(string) string, executable string) (Env, error) {
 		KMSKey:              v.text("EVERGRANT_KMS_KEY"),
 		ChunkQueue:          v.address("EVERGRANT_CHUNK_QUEUE"),
 		RescueQueue:         v.address("EVERGRANT_RESCUE_QUEUE"),
+		ChunkDeadLetters:    v.address("EVERGRANT_CHUNK_DEAD_LETTERS"),
+		RescueDeadLetters:   v.address("EVERGRANT_RESCUE_DEAD_LETTERS"),
 		ConfigFile:          v.configFile(executable),
 		Region:              v.text("AWS_REGION"),
 		Credentials:         v.credentials(),

@@ -106,6 +106,7 @@ func newDeployment(t *testing.T, vars map[string]string) *deployment {
 		"EVERGRANT_DEPLOYMENT": "evergrant", "EVERGRANT_RESTORE_EPOCH": "0", "EVERGRANT_KMS_KEY": "arn:aws:kms:eu-central-1:123456789012:key/one",
 		"EVERGRANT_CONNECTIONS_TABLE": "connections", "EVERGRANT_AUTHORIZATIONS_TABLE": "authorizations",
 		"EVERGRANT_CHUNK_QUEUE": chunkQueue, "EVERGRANT_RESCUE_QUEUE": rescueQueue, "EVERGRANT_CONFIG": file,
+		"EVERGRANT_CHUNK_DEAD_LETTERS": chunkQueue + "-dead", "EVERGRANT_RESCUE_DEAD_LETTERS": rescueQueue + "-dead",
 		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "CANARY-aws-secret", "AWS_SESSION_TOKEN": "CANARY-aws-token",
 		"AWS_ENDPOINT_URL": awsServer.URL,
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -21,6 +19,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/evergrant/evergrant/internal/app/runtimeapi"
+	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
@@ -69,7 +68,7 @@ type deployment struct {
 	proxy     *proxy
 	sim       *simprovider.Server
 	clock     *clock // the providers'
-	log       *lines
+	log       *brokertest.Log
 	functions map[string]*runtimeapi.Function
 	routes    []route
 	packages  string // folder in which the functions' packages are
@@ -93,29 +92,12 @@ func (c *clock) forward(d time.Duration) {
 	c.ahead += d
 }
 
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder // guarded by mu
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // deploy makes a stack of its own, with the secrets where the configuration says.
 func deploy(t *testing.T, c *cloud, settings string, parameters map[string]string) *deployment {
 	t.Helper()
 	name := "evergrant-" + strings.ReplaceAll(path.Base(t.Name()), "_", "-")
 	s := newStack(t, c, name, parameters)
-	d := &deployment{t: t, stack: s, roles: newRoles(s), clock: &clock{}, log: &lines{}, functions: map[string]*runtimeapi.Function{}}
+	d := &deployment{t: t, stack: s, roles: newRoles(s), clock: &clock{}, log: &brokertest.Log{}, functions: map[string]*runtimeapi.Function{}}
 	d.proxy = newProxy(t, c, d.roles)
 	var sim http.Handler
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { sim.ServeHTTP(w, r) }))
@@ -191,7 +173,12 @@ func (d *deployment) pack(function string, compiled []byte) {
 	if err := os.Symlink(binary, filepath.Join(folder, "bootstrap")); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "evergrant.json"), compiled, 0o600); err != nil {
+	d.configure(function, compiled)
+}
+
+func (d *deployment) configure(function string, compiled []byte) {
+	d.t.Helper()
+	if err := os.WriteFile(filepath.Join(d.packages, function, "evergrant.json"), compiled, 0o600); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -277,7 +264,7 @@ func (d *deployment) RoundTrip(r *http.Request) (*http.Response, error) {
 		if route.matches(r.URL.Path) {
 			return lambdahttp.Transport(func(ctx context.Context, e events.APIGatewayV2HTTPRequest) (a events.APIGatewayV2HTTPResponse, err error) {
 				e.RouteKey, e.RequestContext.RouteKey = route.key, route.key
-				if caller := r.Header.Get("X-Test-Signed-By"); route.signed && caller != "" {
+				if caller := r.Header.Get(brokertest.ARNHeader); route.signed && caller != "" {
 					e.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
 						IAM: &events.APIGatewayV2HTTPRequestContextAuthorizerIAMDescription{UserARN: caller, AccountID: account},
 					}
@@ -306,91 +293,54 @@ func (d *deployment) invoke(ctx context.Context, function string, event any) ([]
 	return r.Payload, err
 }
 
-// browser is a browser or a backend that follows no redirect by itself.
-type browser struct {
-	t      *testing.T
-	client *http.Client
+// through opens a link, allows what the provider's page asks, and returns to where the
+// callback sends the browser in the end.
+func (d *deployment) through(link string) url.Values {
+	d.t.Helper()
+	b := brokertest.NewBrowser(d.t, d)
+	page := b.Open(link).Header.Get("Location")
+	if !strings.HasPrefix(page, "http://127.0.0.1:") {
+		d.t.Fatalf("the link leads to %q", page)
+	}
+	home, _ := b.Follow(b.Decide(page, "allow", "").String(), "https://"+gatewayHost)
+	to, err := url.Parse(home)
+	if err != nil || to.Host != "app.example.com" {
+		d.t.Fatalf("the browser ends at %q", home)
+	}
+	return to.Query()
 }
 
-func (d *deployment) browser() *browser {
-	jar, _ := cookiejar.New(nil)
-	return &browser{d.t, &http.Client{Jar: jar, Transport: d, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
-
-// answer is one, read to its end.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (b *browser) do(method, address, body string, header map[string]string) answer {
-	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), method, address, strings.NewReader(body))
+// ask is one API call.
+func (d *deployment) ask(method, path, body string, header map[string]string) brokertest.Answer {
+	d.t.Helper()
+	r, err := http.NewRequestWithContext(d.t.Context(), method, "https://"+gatewayHost+path, strings.NewReader(body))
 	if err != nil {
-		b.t.Fatal(err)
+		d.t.Fatal(err)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
-	res, err := b.client.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(text)}
-}
-
-// sent is where an answer sends the browser.
-func (b *browser) sent(a answer) *url.URL {
-	b.t.Helper()
-	to, err := url.Parse(a.header.Get("Location"))
-	if err != nil || to.Host == "" {
-		b.t.Fatalf("no redirect but %d: %s", a.status, a.body)
-	}
-	return to
-}
-
-// through opens a link, allows what the provider's page asks, and returns to where the
-// callback sends the browser in the end.
-func (b *browser) through(link string) *url.URL {
-	b.t.Helper()
-	page := b.sent(b.do(http.MethodGet, link, "", nil))
-	form := page.Query()
-	form.Set("decision", "allow")
-	to := *page
-	to.RawQuery = ""
-	back := b.sent(b.do(http.MethodPost, to.String(), form.Encode(), map[string]string{"Content-Type": "application/x-www-form-urlencoded"}))
-	return b.sent(b.do(http.MethodGet, back.String(), "", nil))
+	return brokertest.NewBrowser(d.t, d).Do(r)
 }
 
 // call is one API call of the backend; it fails the test unless the status is want.
 func (d *deployment) call(want int, method, path, body string) map[string]any {
 	d.t.Helper()
-	header := map[string]string{"Authorization": "Bearer " + apiKey}
-	if body != "" {
-		header["Content-Type"] = "application/json"
+	a := d.ask(method, path, body, map[string]string{"Authorization": "Bearer " + apiKey})
+	if a.Status != want {
+		d.t.Fatalf("%s %s: %d, want %d: %s", method, path, a.Status, want, a.Body)
 	}
-	a := d.browser().do(method, "https://"+gatewayHost+path, body, header)
-	if a.status != want {
-		d.t.Fatalf("%s %s: %d, want %d: %s", method, path, a.status, want, a.body)
-	}
-	out := map[string]any{}
-	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
-		d.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return out
+	return a.JSON(d.t)
 }
 
 // session makes a connect session and takes a user through its link.
 func (d *deployment) session(integration, owner string) (id string, back url.Values) {
 	d.t.Helper()
 	made := d.call(201, "POST", "/v1/connect-sessions", `{"integration":"`+integration+`","owner":"`+owner+`","return_to":"https://app.example.com/back"}`)
-	return text(made, "id"), d.browser().through(text(made, "authorize_url")).Query()
+	return text(made, "id"), d.through(text(made, "authorize_url"))
 }
 
 // connect connects an owner in confirm mode and returns the connection's id.
@@ -401,9 +351,15 @@ func (d *deployment) connect(integration, owner string) string {
 	return text(made, "id")
 }
 
-// minute is the one that the schedule's events are for: the same in all ticks of a test, and
-// far from a full hour, whose tick looks back a whole day.
-func minute() time.Time { return time.Now().UTC().Truncate(time.Hour).Add(31 * time.Minute) }
+// minute is the one that the schedule's events are for, in the last half of the hour and not
+// in the future: the tick of a full hour, or over one, looks back a whole day.
+func minute() time.Time {
+	now := time.Now().UTC()
+	if now.Minute() < 30 {
+		now = now.Truncate(time.Hour).Add(-time.Minute)
+	}
+	return now.Truncate(time.Minute)
+}
 
 // tick wakes the refresh function as the template's schedule does, for that minute.
 func (d *deployment) tick(minute time.Time) {
@@ -432,7 +388,7 @@ func (d *deployment) pass(by time.Duration) {
 	all := d.stack.cloud.call(d.t, "dynamodb", "Scan", map[string]any{"TableName": table})
 	for _, row := range list(all, "Items") {
 		key := text(row, "pk", "S")
-		columns, ago := []string{"issued_at", "expires_at", "retry_at", "doubt_at"}, int64(by/time.Second)
+		columns, ago := []string{"issued_at", "expires_at", "consented_at"}, int64(by/time.Second)
 		switch {
 		case key == "sys#cursor":
 			columns, ago = []string{"c"}, int64(by/time.Minute)

@@ -229,6 +229,86 @@ func (l *ledger) add(r *roles) {
 	}
 }
 
+// outOfReach are the grants that no flow can use, and why. A * stands for any text.
+var outOfReach = map[string]string{
+	"*/Log logs:*": "Lambda writes what a function prints, in the name of its role; no server here stands for CloudWatch",
+	"TickRole/Wake lambda:InvokeFunction RefreshFunction": "EventBridge Scheduler calls with it; the tests play the scheduler",
+	"*/Tell events:PutEvents EventBus":                    "the functions do not put events onto the bus yet",
+}
+
+// compare holds against each other what the roles grant and what was used of it.
+func (l *ledger) compare(t *testing.T) {
+	for _, q := range slices.Sorted(maps.Keys(l.refused)) {
+		t.Errorf("template.yaml grants too little: %s", q)
+	}
+	needed := map[string]bool{}
+	for _, g := range slices.Sorted(maps.Keys(l.granted)) {
+		if l.used[g] {
+			continue
+		}
+		known := false
+		for pattern := range outOfReach {
+			if like(pattern, g) {
+				known, needed[pattern] = true, true
+			}
+		}
+		if !known {
+			t.Errorf("template.yaml grants what no flow uses: %s", g)
+		}
+	}
+	for pattern := range outOfReach {
+		if !needed[pattern] {
+			t.Errorf("%s is listed as out of reach, and nothing like it is granted and unused", pattern)
+		}
+	}
+	t.Logf("%d permissions are granted, %d of them were used", len(l.granted), len(l.used))
+}
+
+// forbidden are requests that each role must be denied, whatever else changes: what a function
+// that was taken over could do most harm with.
+func forbidden(t *testing.T, c *cloud) {
+	for mode, parameters := range map[string]map[string]string{"confirm": nil, "cookie": {"CookieMode": "true"}} {
+		s := newStack(t, c, "evergrant-forbidden-"+mode, parameters)
+		r := newRoles(s)
+		connections, authorizations := s.attribute("ConnectionsTable", "Arn"), s.attribute("AuthorizationsTable", "Arn")
+		row := func(role, action, key string) request {
+			return request{role, "dynamodb:" + action, connections, map[string][]string{"dynamodb:LeadingKeys": {key}}}
+		}
+		seal := func(role, action, deployment, purpose string) request {
+			return request{role, "kms:" + action, s.attribute("SealingKey", "Arn"), map[string][]string{
+				"kms:EncryptionContext:deployment": {deployment}, "kms:EncryptionContext:purpose": {purpose},
+			}}
+		}
+		wrong := []request{
+			row("AuthorizeRole", "GetItem", "conn_1"), row("AuthorizeRole", "UpdateItem", "conn_1"), row("AuthorizeRole", "GetItem", "sys#datakey#token#primary"),
+			row("CallbackRole", "UpdateItem", "sys#datakey#flow#primary"), row("CallbackRole", "GetItem", "sys#cursor"), row("CallbackRole", "GetItem", "ext#a#b"),
+			seal("AuthorizeRole", "Decrypt", s.name, "token"), seal("CallbackRole", "Encrypt", s.name, "flow"), seal("RefreshRole", "Decrypt", s.name, "flow"),
+			{"RefreshRole", "dynamodb:DeleteItem", authorizations, nil}, {"AuthorizeRole", "dynamodb:DeleteItem", authorizations, nil},
+			{"AuthorizeRole", "ssm:GetParameters", arn("ssm", "parameter/evergrant/askfred"), nil},
+			{"AuthorizeRole", "sqs:SendMessage", s.attribute("RescueQueue", "Arn"), nil}, {"CallbackRole", "sqs:SendMessage", s.attribute("ChunkQueue", "Arn"), nil},
+		}
+		if mode == "confirm" {
+			wrong = append(wrong, row("CallbackRole", "GetItem", "conn_1"), row("CallbackRole", "UpdateItem", "conn_1"), seal("CallbackRole", "Decrypt", s.name, "token"),
+				request{"CallbackRole", "ssm:GetParameters", arn("ssm", "parameter/evergrant/askfred"), nil})
+		}
+		for _, role := range []string{"AuthorizeRole", "CallbackRole", "RefreshRole", "ApiRole"} {
+			wrong = append(wrong, seal(role, "Decrypt", "another-stack", "token"), seal(role, "Decrypt", "another-stack", "flow"),
+				row(role, "DeleteItem", "conn_1"), row(role, "PutItem", "conn_1"),
+				request{role, "kms:ScheduleKeyDeletion", s.attribute("SealingKey", "Arn"), nil}, request{role, "dynamodb:DeleteTable", connections, nil},
+				request{role, "ssm:GetParameters", arn("ssm", "parameter/other/secret"), nil}, request{role, "secretsmanager:GetSecretValue", arn("secretsmanager", "secret:other-AbCdEf"), nil})
+			if role != "ApiRole" && role != "RefreshRole" {
+				wrong = append(wrong, request{role, "dynamodb:Scan", connections, nil},
+					request{role, "dynamodb:Query", connections + "/index/by_owner", nil}, request{role, "dynamodb:Query", connections + "/index/due", nil})
+			}
+		}
+		for _, q := range wrong {
+			if r.permits(q) {
+				t.Errorf("in %s mode template.yaml allows: %s", mode, r.describe(q))
+			}
+		}
+	}
+}
+
 // like matches * against any text and ? against one character, as IAM does.
 func like(pattern, text string) bool {
 	switch {

@@ -117,15 +117,16 @@ func (s *stack) make(name, kind string, properties any) physical {
 	return named("lambda", "function:")
 }
 
-// table makes a table with all that DynamoDB Local knows of the properties: it has neither
-// backups nor a key of its own.
+// table makes a table of those properties that make a difference here. DynamoDB Local has
+// neither backups nor keys, and the throughput of many stacks is more than it gives an account.
 func (s *stack) table(name string, p any) {
 	s.t.Helper()
 	in := map[string]any{"TableName": name}
-	for _, property := range []string{"AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema", "OnDemandThroughput"} {
-		if v := at(p, property); v != nil {
-			in[property] = v
-		}
+	for _, property := range []string{"AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema"} {
+		in[property] = at(p, property)
+	}
+	for _, index := range list(in, "GlobalSecondaryIndexes") {
+		delete(index.(map[string]any), "OnDemandThroughput")
 	}
 	s.cloud.call(s.t, "dynamodb", "CreateTable", in)
 	if ttl := at(p, "TimeToLiveSpecification"); ttl != nil {

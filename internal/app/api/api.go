@@ -2,6 +2,8 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -22,12 +24,24 @@ import (
 func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
 	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
-	rescue := sqsqueue.NewRescue(sqs.NewFromConfig(p.AWS(app.SQS)), p.Env.RescueQueue)
+	queues := sqs.NewFromConfig(p.AWS(app.SQS))
+	rescue, chunks := sqsqueue.NewRescue(queues, p.Env.RescueQueue), sqsqueue.NewChunks(queues, p.Env.ChunkQueue)
 	c := gateway.Config(p, p.Broker(secrets, rescue, true))
 	c.IAMCaller = func(r *http.Request) (string, bool) {
 		caller, ok := lambdahttp.IAMCaller(r.Context())
 		return caller.UserARN, ok
 	}
-	c.Admin = httpapi.Commands(c.Broker) // rescues are replayed by their queue, the epoch is a template parameter
+	c.Admin = httpapi.Commands(c.Broker) // the restore epoch is a parameter of the template
+	c.Admin["rescue-replay"] = func(ctx context.Context) (any, error) {
+		records, recordsKept, err := rescue.Redrive(ctx, p.Env.RescueDeadLetters)
+		ids, idsKept, chunkErr := chunks.Redrive(ctx, p.Env.ChunkDeadLetters)
+		return replayed{records + ids, recordsKept + idsKept}, errors.Join(err, chunkErr)
+	}
 	return httpapi.NewAPI(c)
+}
+
+// replayed is what became of the dead letters.
+type replayed struct {
+	Requeued int `json:"requeued"` // are on their way to the refresh function again
+	Pending  int `json:"pending"`  // could not be read or sent, and stay
 }
