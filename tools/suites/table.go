@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,7 +40,7 @@ type need struct {
 // references name, for the tests, where a reference server or program is. A test that needs
 // one skips itself without it, naming the variable. The runner sets each for its own suite
 // alone, so that what runs where does not depend on who runs it.
-var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
+var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
 // four functions' whole path, and the faults and attacks that storage meets.
@@ -50,6 +51,13 @@ var onDynamoDB = []string{"./internal/dynamostore/...", "./internal/app/...", ".
 func suites(root string) []suite {
 	reference := filepath.Join(root, "build", "reference")
 	oidc := filepath.Join(reference, "oidc")
+	dynamodb := []need{
+		{"Linux", "elsewhere nothing keeps DynamoDB Local off the network", func() bool { return runtime.GOOS == "linux" }},
+		fetched(reference, "dynamodb", "DynamoDB Local"),
+		tool("java", "install Java 17 or newer, such as Debian's default-jre-headless"),
+		tool("ip", "install iproute2"),
+		{"the right to make a network namespace", "become root, or allow user namespaces", namespaces},
+	}
 	return []suite{
 		{
 			name:    "house",
@@ -96,14 +104,17 @@ func suites(root string) []suite {
 			goTest:  true, whole: true,
 			// Compiles, and downloads modules, before the network is taken away.
 			before: append([]string{"go", "test", "-run", "^$"}, onDynamoDB...),
-			needs: []need{
-				{"Linux", "elsewhere nothing keeps DynamoDB Local off the network", func() bool { return runtime.GOOS == "linux" }},
-				fetched(reference, "dynamodb", "DynamoDB Local"),
-				tool("java", "install Java 17 or newer, such as Debian's default-jre-headless"),
-				tool("ip", "install iproute2"),
-				{"the right to make a network namespace", "become root, or allow user namespaces", namespaces},
-			},
-			limit: 15 * time.Minute,
+			needs:  dynamodb,
+			limit:  15 * time.Minute,
+		},
+		{
+			name:    "lambda-flow",
+			command: []string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "./test/lambda/..."},
+			goTest:  true, whole: true,
+			before: []string{"sh", "-c", "make --no-print-directory functions-here && go test -run '^$' ./test/lambda/..."},
+			env:    []string{"EVERGRANT_MOTO=" + filepath.Join(reference, "moto")},
+			needs:  append(slices.Clone(dynamodb), fetched(reference, "moto", "moto")),
+			limit:  10 * time.Minute,
 		},
 		{
 			name:    "browser",

@@ -202,10 +202,10 @@ func TestWhatTheFunctionFailsBy(t *testing.T) {
 }
 
 func TestOutOfTimeEndsTheProcess(t *testing.T) {
-	f := start(t, runtimeapi.Config{Timeout: 500 * time.Millisecond})
+	f := start(t, runtimeapi.Config{Timeout: 2 * time.Second})
 	before, _ := look(t, f)
 	r := invoke(t, f, `{"do":"hang"}`)
-	if !r.Failed || !strings.Contains(string(r.Payload), "Sandbox.Timedout") || !strings.Contains(string(r.Payload), "timed out after 0.50 seconds") {
+	if !r.Failed || !strings.Contains(string(r.Payload), "Sandbox.Timedout") || !strings.Contains(string(r.Payload), "timed out after 2.00 seconds") {
 		t.Errorf("%s", r.Payload)
 	}
 	if after, r := look(t, f); !r.Cold || after.PID == before.PID || after.Count != 1 {
