@@ -283,9 +283,11 @@ func forbidden(t *testing.T, c *cloud) {
 			row("AuthorizeRole", "GetItem", "conn_1"), row("AuthorizeRole", "UpdateItem", "conn_1"), row("AuthorizeRole", "GetItem", "sys#datakey#token#primary"),
 			row("CallbackRole", "UpdateItem", "sys#datakey#flow#primary"), row("CallbackRole", "GetItem", "sys#cursor"), row("CallbackRole", "GetItem", "ext#a#b"),
 			seal("AuthorizeRole", "Decrypt", s.name, "token"), seal("CallbackRole", "Encrypt", s.name, "flow"), seal("RefreshRole", "Decrypt", s.name, "flow"),
-			{"RefreshRole", "dynamodb:DeleteItem", authorizations, nil}, {"AuthorizeRole", "dynamodb:DeleteItem", authorizations, nil},
+			{"RefreshRole", "dynamodb:DeleteItem", authorizations, nil},
+			{"AuthorizeRole", "dynamodb:DeleteItem", authorizations, nil},
 			{"AuthorizeRole", "ssm:GetParameters", arn("ssm", "parameter/evergrant/askfred"), nil},
-			{"AuthorizeRole", "sqs:SendMessage", s.attribute("RescueQueue", "Arn"), nil}, {"CallbackRole", "sqs:SendMessage", s.attribute("ChunkQueue", "Arn"), nil},
+			{"AuthorizeRole", "sqs:SendMessage", s.attribute("RescueQueue", "Arn"), nil},
+			{"CallbackRole", "sqs:SendMessage", s.attribute("ChunkQueue", "Arn"), nil},
 		}
 		if mode == "confirm" {
 			wrong = append(wrong, row("CallbackRole", "GetItem", "conn_1"), row("CallbackRole", "UpdateItem", "conn_1"), seal("CallbackRole", "Decrypt", s.name, "token"),
@@ -330,8 +332,16 @@ func TestRolesAreJudgedAsByIAM(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"*", "", true}, {"a*", "a", true}, {"a*c", "abbc", true}, {"a*c", "abb", false}, {"a?c", "abc", true}, {"a?c", "ac", false},
-		{"", "a", false}, {"a", "", false}, {"a", "ab", false}, {"*/*", "x/y/z", true},
+		{"*", "", true},
+		{"a*", "a", true},
+		{"a*c", "abbc", true},
+		{"a*c", "abb", false},
+		{"a?c", "abc", true},
+		{"a?c", "ac", false},
+		{"", "a", false},
+		{"a", "", false},
+		{"a", "ab", false},
+		{"*/*", "x/y/z", true},
 	} {
 		if like(c.pattern, c.text) != c.want {
 			t.Errorf("%q like %q: %v", c.text, c.pattern, !c.want)
