@@ -59,7 +59,7 @@ internal/rescue                  internal/secret
 internal/simulate                internal/{broker,circuit,config,config/yamlfile,connection,item,provider,refresh,schedule,secret}  # a day and a year of the above, for tools/simulate
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
-internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,httpapi,item,keyfile,provider,refresh,schedule,secret,simprovider}  # a whole deployment, for tests
+internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,events,httpapi,item,keyfile,outbox,provider,refresh,schedule,secret,simprovider,wire}  # a whole deployment, for tests
 internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{provider,secret}

@@ -31,7 +31,7 @@ func (b *Broker) warn(ctx context.Context, i *config.Integration, rec connection
 	if lead := min(warnMost, max(warnLeast, (by-from)/4)); now < by-lead || now >= by {
 		return
 	}
-	if _, err := b.Store.Write(ctx, rec.ID, connection.Warn{Gen: rec.Gen, End: by, Now: now}); err != nil {
+	if _, err := b.Store.Write(ctx, rec.ID, connection.Warn{ConsentSeq: rec.ConsentSeq, End: by, Now: now}); err != nil {
 		b.Log.Warn("audit", "connection", rec.ID, "error", err.Error())
 	}
 }

@@ -169,17 +169,17 @@ func (b *Breaker) Trip(ctx context.Context, c Client, reason string) error {
 	if _, err := b.Status(ctx, c); err != nil {
 		return err
 	}
-	res, err := b.table.Update(ctx, c.key(), b.Announce.With(item.Update{
+	res, err := b.Announce.Update(ctx, b.table, c.key(), item.Update{
 		If: []item.Cond{item.Eq("gen", c.Generation), item.Ne("state", "open")},
 		Set: []item.Assign{
 			item.Put("state", "open"), item.Put("since", now), item.Put("reason", reason), item.Put("probes", int64(0)),
 			item.Put("next_probe", now+probeFirst), item.Keep("walk_from", now/60),
 		},
-	}, c.key(), outbox.Suspended, reason, now))
+	}, outbox.Suspended, reason, now)
 	if err != nil {
 		return fmt.Errorf("open circuit of %s: %w", c.Integration, err)
 	}
-	b.remember(c, b.Announce.Applied(ctx, c.key(), res).Item, now)
+	b.remember(c, res.Item, now)
 	return nil
 }
 
@@ -233,15 +233,15 @@ func (b *Breaker) Worked(ctx context.Context, c Client) error {
 		return err
 	}
 	now := b.now().Unix()
-	res, err := b.table.Update(ctx, c.key(), b.Announce.With(item.Update{
+	res, err := b.Announce.Update(ctx, b.table, c.key(), item.Update{
 		If:     []item.Cond{item.Eq("gen", c.Generation), item.Eq("state", "open")},
 		Set:    []item.Assign{item.Put("state", "closed")},
 		Remove: []string{"since", "reason", "next_probe", "probes"},
-	}, c.key(), outbox.Resumed, "", now))
+	}, outbox.Resumed, "", now)
 	if err != nil {
 		return fmt.Errorf("close circuit of %s: %w", c.Integration, err)
 	}
-	b.remember(c, b.Announce.Applied(ctx, c.key(), res).Item, now)
+	b.remember(c, res.Item, now)
 	return nil
 }
 

@@ -95,21 +95,17 @@ func (w Save) announces(was Status) Announcement {
 
 // announced carries out a write with the event that it makes true.
 func (s Store) announced(ctx context.Context, id string, w Write) (item.Result, error) {
-	if s.Announce == nil {
-		return s.Connections.Update(ctx, id, w.Update())
+	switch w := w.(type) {
+	case Save:
+		return s.save(ctx, id, w)
+	case Announcing:
+		return s.update(ctx, id, w.Update(), w.Announces())
 	}
-	if save, ok := w.(Save); ok {
-		return s.save(ctx, id, save)
-	}
-	u := w.Update()
-	if a, ok := w.(Announcing); ok {
-		u = s.with(u, id, a.Announces())
-	}
-	return s.Connections.Update(ctx, id, u)
+	return s.Connections.Update(ctx, id, w.Update())
 }
 
-func (s Store) with(u item.Update, id string, a Announcement) item.Update {
-	return s.Announce.With(u, id, a.Type, string(a.Reason), a.At)
+func (s Store) update(ctx context.Context, id string, u item.Update, a Announcement) (item.Result, error) {
+	return s.Announce.Update(ctx, s.Connections, id, u, a.Type, string(a.Reason), a.At)
 }
 
 // guesses bounds how often a save guesses: a status changes once or twice at most within
@@ -121,6 +117,9 @@ const guesses = 5
 // read. So the status is guessed, the guess is a condition, and where it was wrong the
 // item as found has the right one. To who saves it is one write.
 func (s Store) save(ctx context.Context, id string, w Save) (res item.Result, err error) {
+	if s.Announce == nil {
+		return s.Connections.Update(ctx, id, w.Update())
+	}
 	was := Active
 	if w.Done {
 		was = Connecting
@@ -128,7 +127,7 @@ func (s Store) save(ctx context.Context, id string, w Save) (res item.Result, er
 	for range guesses {
 		u := w.Update()
 		u.If = append(u.If, item.Eq("status", string(was)))
-		res, err = s.Connections.Update(ctx, id, s.with(u, id, w.announces(was)))
+		res, err = s.update(ctx, id, u, w.announces(was))
 		found := Status(res.Item.String("status"))
 		if err != nil || res.Applied || res.Item.Int("gen") != w.Gen || found == was || found == Disconnected {
 			break

@@ -133,7 +133,7 @@ func TestReasonsAndTimesOfEvents(t *testing.T) {
 		{connection.Save{ID: id, Gen: 3, SaveID: "mine", Tokens: tokens(), Now: 162}, waiting(connection.Connecting), outbox.Event{Type: outbox.Created, At: 162}},
 		{connection.RefuseImport{ID: id, Gen: 3, Attempt: "mine", Now: 163}, waiting(connection.Connecting), outbox.Event{Type: outbox.Disconnected, Reason: "token_refused", At: 163}},
 		{connection.Supersede{ID: id, ConsentedAt: 51, Now: 164}, waiting(connection.Active), outbox.Event{Type: outbox.Disconnected, Reason: "superseded", At: 164}},
-		{connection.Warn{Gen: 3, End: 900, Now: 165}, waiting(connection.Active), outbox.Event{Type: outbox.ReconnectSoon, At: 165}},
+		{connection.Warn{ConsentSeq: 2, End: 900, Now: 165}, waiting(connection.Active), outbox.Event{Type: outbox.ReconnectSoon, At: 165}},
 	} {
 		s, m := announcing(c.found.Item())
 		res, err := s.Write(t.Context(), id, c.write)

@@ -50,7 +50,6 @@ func (s Store) Write(ctx context.Context, id string, w Write) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("%T of connection %s: %w", w, id, err)
 	}
-	res = s.Announce.Applied(ctx, id, res)
 	if res.Item == nil {
 		return Result{Applied: res.Applied}, nil
 	}

@@ -572,17 +572,18 @@ func (w Reschedule) Update() item.Update {
 }
 
 // Warn notes that the owner is told when the refresh token ends by itself: once for each
-// end, as long as the connection is active and its tokens are those that were read.
+// end, as long as the connection is active and nobody has consented since it was read. A
+// refresh may have saved meanwhile: it moves no end that is certain.
 type Warn struct {
-	Gen int64
-	End int64 // unix s
-	Now int64
+	ConsentSeq int64
+	End        int64 // unix s
+	Now        int64
 }
 
 // Update implements Write.
 func (w Warn) Update() item.Update {
 	return item.Update{
-		If:  []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Active)), item.Ne("warned", w.End)},
+		If:  []item.Cond{item.Eq("consent_seq", w.ConsentSeq), item.Eq("status", string(Active)), item.Ne("warned", w.End)},
 		Set: []item.Assign{item.Put("warned", w.End)},
 	}
 }

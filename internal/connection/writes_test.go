@@ -252,10 +252,10 @@ var cases = []struct {
 	},
 	{
 		"warn",
-		connection.Warn{Gen: 3, End: 900, Now: 160},
+		connection.Warn{ConsentSeq: 2, End: 900, Now: 160},
 		nil,
 		map[string]func(*connection.Record){
-			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 }, "status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
+			"consent": func(r *connection.Record) { r.ConsentSeq = 3 }, "status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
 			"told": func(r *connection.Record) { r.Warned = 900 },
 		},
 		false,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -219,6 +220,34 @@ func TestTheListIsLeftOnlyWhereNothingElseIsToBeDone(t *testing.T) {
 	if b.item["todo"] != nil {
 		t.Error(b.item)
 	}
+}
+
+// A receiver that hangs holds the write up for two seconds, and the tick for ten.
+func TestAReceiverThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.Sink = hanging{}
+		b.put(outbox.Created)
+		began := time.Now()
+		b.announce()
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("the write is held up for %s", took)
+		}
+		if _, err := b.Resume(t.Context(), key); err == nil || time.Since(began) != 12*time.Second {
+			t.Errorf("the tick is held up for %s, %v", time.Since(began)-2*time.Second, err)
+		}
+		if len(outbox.Read(b.item).Waiting) != 1 || b.item["todo"] == nil {
+			t.Error(b.item)
+		}
+	})
+}
+
+// hanging takes nothing as long as it is let.
+type hanging struct{}
+
+func (hanging) Send(ctx context.Context, _ []wire.Event) (int, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
 }
 
 func TestEventsOfIntegrations(t *testing.T) {

@@ -189,20 +189,31 @@ type Announcer struct {
 // soon is when the tick looks after an event whose writer has not delivered it, s.
 const soon = 60
 
-// With returns u with an event that it makes true at a time, unix s. t is "" for none.
-func (a *Announcer) With(u item.Update, key string, t Type, reason string, at int64) item.Update {
+// Update carries out an update that makes an event true at a time, unix s, with that
+// event in it, and delivers it at once if the update was applied. t is "" for no event:
+// then nothing is delivered either, so that what waits already holds up no other write.
+//
+// The item in the result is as the update left it, but for what was delivered: what
+// somebody else wrote meanwhile is no result of this one.
+func (a *Announcer) Update(ctx context.Context, table item.Table, key string, u item.Update, t Type, reason string, at int64) (item.Result, error) {
 	if a == nil || t == "" {
-		return u
+		return table.Update(ctx, key, u)
 	}
-	return Add(u, Event{ID: NewID(), Type: t, At: at, Reason: reason}, a.Partition(key, at+soon))
+	u = Add(u, Event{ID: NewID(), Type: t, At: at, Reason: reason}, a.Partition(key, at+soon))
+	res, err := table.Update(ctx, key, u)
+	if err == nil && res.Applied {
+		res.Item = delivered(res.Item, a.Deliver(ctx, key, res.Item))
+	}
+	return res, err
 }
 
-// Applied delivers at once what a write that was applied has put, and returns the
-// write's result with the item as it is then.
-func (a *Announcer) Applied(ctx context.Context, key string, r item.Result) item.Result {
-	if a == nil || !r.Applied || len(Read(r.Item).Waiting) == 0 {
-		return r
+// delivered is an item as it was written, without what was delivered by the time when it
+// was as it is now.
+func delivered(written, now item.Item) item.Item {
+	box, leave := Read(written), ""
+	if now.String(todo) == "" {
+		leave = written.String(todo)
 	}
-	r.Item = a.Deliver(ctx, key, r.Item)
-	return r
+	written, _ = box.Taken(min(box.Last, Read(now).Told), leave).Apply(written) // nothing was added to it
+	return written
 }

@@ -155,35 +155,49 @@ func TestPostponedAsksForWhatWasRead(t *testing.T) {
 	}
 }
 
-func TestNobodyToTell(t *testing.T) {
-	var a *outbox.Announcer
-	u := item.Update{Set: []item.Assign{item.Put("a", "b")}}
-	if diff := cmp.Diff(u, a.With(u, "k", outbox.Created, "", 1)); diff != "" {
-		t.Error(diff)
-	}
-	r := item.Result{Applied: true, Item: item.Item{"a": "b"}}
-	if diff := cmp.Diff(r, a.Applied(t.Context(), "k", r)); diff != "" {
-		t.Error(diff)
-	}
+// table is one item.
+type table struct {
+	item.Table
+	i item.Item
 }
 
-func TestAnnouncerDeliversWhatWasApplied(t *testing.T) {
+func (b *table) Update(_ context.Context, _ string, u item.Update) (item.Result, error) {
+	next, applied := u.Apply(b.i)
+	b.i = next
+	return item.Result{Applied: applied, Item: next}, nil
+}
+
+func TestWhatWasAppliedIsDelivered(t *testing.T) {
 	calls := 0
+	b := &table{i: item.Item{"n": int64(1)}}
 	a := &outbox.Announcer{
 		Partition: func(key string, at int64) string { return "todo#" + key },
 		Deliver: func(_ context.Context, _ string, i item.Item) item.Item {
 			calls++
-			return apply(t, outbox.Read(i).Taken(1, "todo#k"), i)
+			b.i = apply(t, outbox.Read(i).Taken(outbox.Read(i).Last, "todo#k"), i)
+			now := b.i.Clone()
+			now["n"] = int64(77) // somebody else's write, which is no result of ours
+			return now
 		},
 	}
-	u := a.With(item.Update{}, "k", outbox.Created, "", 100)
-	i := apply(t, u, item.Item{})
-	if got := a.Applied(t.Context(), "k", item.Result{Applied: true, Item: i}); calls != 1 || got.Item.String("todo") != "" || len(outbox.Read(got.Item).Waiting) != 0 {
-		t.Errorf("%d deliveries, %v", calls, got.Item)
-	}
-	a.Applied(t.Context(), "k", item.Result{Item: i})
-	a.Applied(t.Context(), "k", item.Result{Applied: true, Item: item.Item{}})
-	if calls != 1 {
-		t.Errorf("%d deliveries", calls)
+	u := item.Update{If: []item.Cond{item.Eq("n", int64(1))}, Set: []item.Assign{item.Put("n", int64(2))}}
+	again := item.Update{Set: []item.Assign{item.Put("n", int64(1))}}
+	for _, c := range []struct {
+		a         *outbox.Announcer
+		u         item.Update
+		t         outbox.Type
+		delivered int
+		events    int64
+	}{
+		{nil, u, outbox.Created, 0, 0},
+		{nil, again, "", 0, 0},
+		{a, u, outbox.Created, 1, 1},
+		{a, u, outbox.Created, 1, 1}, // refused
+		{a, again, "", 1, 1},         // no event
+	} {
+		res, err := c.a.Update(t.Context(), b, "k", c.u, c.t, "", 100)
+		if err != nil || calls != c.delivered || b.i.Int("events") != c.events || b.i.String("todo") != "" || !cmp.Equal(res.Item, b.i) {
+			t.Errorf("%+v: %d deliveries, %v, %v", c, calls, b.i, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -160,19 +161,114 @@ func TestFault_F05_a_crash_after_the_save_leaves_nothing_to_do(t *testing.T) {
 	})
 }
 
-var _ = mutant("F06", "internal/refresh/driver.go", `		Journal: run.journal(note),`, `		Journal: run.journal(note)[:0],`)
+var (
+	_ = mutant("F06", "internal/connection/announce.go", `return s.update(ctx, id, w.Update(), w.Announces())`, `return s.Connections.Update(ctx, id, w.Update())`)
+	_ = mutant("F06", "internal/connection/announce.go", `s.update(ctx, id, u, w.announces(was))`, `s.Connections.Update(ctx, id, u)`)
+	_ = mutant("F06", "internal/outbox/outbox.go", `u := b.unchanged()
+	if seq > b.Told {`, `u := item.Update{}
+	if seq > b.Told {`)
+	_ = mutant("F06", "internal/broker/tick.go", `b.events.Resume(t.ctx, key); err != nil {`, `b.Store.Connections.Get(t.ctx, key); err != nil {`)
+)
 
-func TestFault_F06_what_there_is_to_tell_of_a_save_is_in_its_write(t *testing.T) {
+// The process stops at each step between a write that makes an event true and the write
+// that takes it off its outbox. Whatever it had done, the tick of another one delivers it,
+// under the same id if it was delivered before.
+func TestFault_F06_what_there_is_to_tell_of_a_write_is_in_that_write(t *testing.T) {
+	crashes := map[string]func(p *brokertest.Process, write string){
+		"after the write": func(p *brokertest.Process, write string) {
+			p.OnStore(write, 1, brokertest.CrashAfter[item.Result](p))
+		},
+		"before the delivery": func(p *brokertest.Process, _ string) { p.OnTell(1, brokertest.CrashBefore[int](p)) },
+		"after the delivery":  func(p *brokertest.Process, _ string) { p.OnTell(1, brokertest.CrashAfter[int](p)) },
+	}
+	// Something to tell, and what makes it true.
+	type event struct {
+		name, write string
+		before      func(w *world, id string)
+		act         func(p *brokertest.Process, id string)
+	}
+	for _, e := range []event{
+		{"connection.needs_reauth", brokertest.OnVerdict, func(w *world, _ string) { w.UserEnds("alice") }, func(p *brokertest.Process, id string) { _ = p.Force(id) }},
+		{"connection.disconnected", brokertest.OnTombstone, nil, func(p *brokertest.Process, id string) {
+			_, _ = p.Disconnect(context.Background(), brokertest.Caller(), id)
+		}},
+		{"connection.reconnected", brokertest.OnConsent, nil, func(p *brokertest.Process, id string) { p.World.Reconnect(p, "alice", id) }},
+	} {
+		for at, crash := range crashes {
+			t.Run(e.name+" "+at, func(t *testing.T) {
+				onStores(t, "immediate", func(t *testing.T, w *world) {
+					id := w.Connect("alice")
+					if e.before != nil {
+						e.before(w, id)
+					}
+					p := w.Start()
+					crash(p, e.write)
+					p.Crashes(func() { e.act(p, id) })
+					w.toldInTheEnd(id, "connection.created", e.name)
+				})
+			})
+		}
+	}
+}
+
+// A late answer heals a verdict that nobody had written when the refresh was begun: the
+// event belongs to that very save, though it asks nothing of the status before it.
+func TestFault_F06_a_save_that_heals_tells_of_it(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
 		id := w.Connect("alice")
 		p := w.Start()
-		p.OnStore(brokertest.OnSave, 1, brokertest.CrashAfter[item.Result](p))
+		p.OnStore(brokertest.OnSave, 1, brokertest.After[item.Result](func() {
+			r := w.Record(id)
+			_, err := w.Store.Write(context.Background(), id, connection.Verdict{ID: id, Gen: r.Gen, Attempt: r.Attempt.ID, Reason: connection.LostResponse, Now: w.Unix()})
+			w.Must(err)
+			p.OnStore(brokertest.OnSave, 1, brokertest.CrashAfter[item.Result](p)) // of the second guess
+		}))
 		p.Crashes(func() { _ = p.Force(id) })
-		all := w.Record(id).Journal.Entries()
-		if len(all) == 0 || all[len(all)-1].Outcome != connection.OutcomeSaved || all[len(all)-1].At != w.Unix() {
-			t.Fatalf("the save is not told of: %+v", all)
+		w.toldInTheEnd(id, "connection.created", "connection.recovered")
+	})
+}
+
+// Another event comes while one is delivered: it is not taken off with it.
+func TestFault_F06_an_event_comes_while_another_is_delivered(t *testing.T) {
+	onStores(t, "immediate", func(t *testing.T, w *world) {
+		id := w.Connect("alice")
+		w.UserEnds("alice")
+		p := w.Start()
+		p.OnTell(1, brokertest.After[int](func() {
+			q := w.Start()
+			q.OnTell(1, brokertest.CrashBefore[int](q))
+			q.Crashes(func() { w.Reconnect(q, "alice", id) })
+		}))
+		p.OnTell(-1, func(func() (int, error)) (int, error) { return 0, errors.New("away") })
+		w.WantCode(p.Force(id), "needs_reauth") // as this write left it
+		w.toldInTheEnd(id, "connection.created", "connection.needs_reauth", "connection.reconnected")
+	})
+}
+
+// Nobody listens for a day. Everything that happened meanwhile is told afterwards, and
+// what gave way to newer events leaves its numbers out.
+func TestFault_F06_nobody_listens_for_a_day(t *testing.T) {
+	onStores(t, "immediate", func(t *testing.T, w *world) {
+		id := w.Connect("alice")
+		w.SetDeaf(true)
+		for range 3 {
+			if s := w.Reconnect(w.Home, "alice", id); s.State != connection.SessionConnected {
+				t.Fatal(s.State)
+			}
+			w.Advance(time.Minute)
 		}
-		w.Settle(id)
+		w.UserEnds("alice")
+		_ = w.Home.Force(id)
+		for range 24 * 60 / 5 {
+			w.Advance(5 * time.Minute)
+			w.Home.TickNow()
+		}
+		w.SetDeaf(false)
+		w.toldInTheEnd(id, "connection.created", "connection.reconnected", "connection.needs_reauth")
+		all := w.Deliveries()
+		if first, last := all[len(all)-2], all[len(all)-1]; first.Sequence != 4 || last.Sequence != 5 {
+			t.Errorf("%+v", all)
+		}
 	})
 }
 
@@ -302,7 +398,7 @@ func TestFault_F11_a_disconnect_goes_on_from_wherever_it_crashed(t *testing.T) {
 			onStores(t, "immediate", func(t *testing.T, w *world) {
 				id := w.Connect("alice")
 				access, rt := w.Tokens(id)
-				p := w.Start()
+				p := w.Start(untold) // else its event brings the tick here too
 				lay(p)
 				p.Crashes(func() { _, _ = p.Disconnect(context.Background(), brokertest.Caller(), id) })
 				_, err := w.Home.Read(id, 60)
@@ -317,6 +413,7 @@ func TestFault_F11_a_disconnect_goes_on_from_wherever_it_crashed(t *testing.T) {
 						t.Error("a token lives on")
 					}
 				}
+				w.Forgive("E1")
 				w.Check()
 			})
 		})

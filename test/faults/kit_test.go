@@ -6,9 +6,14 @@ package faults_test
 
 import (
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // mutant declares a change that takes the defence of a row out; tools/mutants reads it.
@@ -29,4 +34,33 @@ func onStores(t *testing.T, profile string, test func(t *testing.T, w *world)) {
 	brokertest.OnStores(t, func(t *testing.T, store connection.Store) {
 		test(t, &world{brokertest.New(t, brokertest.Options{Profile: profile, Store: store})})
 	})
+}
+
+// untold is a process with nobody to tell, as serve is without webhooks: its writes carry
+// no events.
+func untold(c *broker.Config) { c.Events = nil }
+
+// toldInTheEnd ticks until nothing waits to be told, and wants these events of the
+// connection: each at least once, and the same however often.
+func (w *world) toldInTheEnd(id string, want ...string) {
+	w.T.Helper()
+	p := w.Start()
+	for n := 0; len(w.Record(id).Outbox.Waiting) > 0 || w.Record(id).Todo != ""; n++ {
+		if n == 45 {
+			w.T.Fatalf("what waits is not delivered: %+v", w.Record(id).Outbox)
+		}
+		w.Advance(time.Minute)
+		p.TickNow()
+	}
+	if diff := cmp.Diff(want, w.Told(id)); diff != "" {
+		w.T.Errorf("events (-want +got):\n%s", diff)
+	}
+	byID := map[string]wire.Event{}
+	for _, e := range w.Deliveries() {
+		if known, again := byID[e.ID]; again && !cmp.Equal(known, e) {
+			w.T.Errorf("delivered again as another one: %+v, %+v", known, e)
+		}
+		byID[e.ID] = e
+	}
+	w.Check()
 }

@@ -36,6 +36,7 @@ type Process struct {
 	mu         sync.Mutex // guards the fields below
 	onStore    []strikes[item.Result]
 	onWire     []strikes[*http.Response]
+	onTell     []strikes[int]
 	rescueDown bool
 	skew       time.Duration // of this process's clock
 }
@@ -56,9 +57,9 @@ func (w *World) Start(change ...func(*broker.Config)) *Process {
 			defer w.mu.Unlock()
 			return secret.New(w.secret), nil
 		}, p.now),
-		Provider: &provider.Client{Transport: wire{provider.NewTransport(provider.TransportOptions{AllowLoopback: true}), p}, AllowLoopback: true, Now: p.now},
+		Provider: &provider.Client{Transport: line{provider.NewTransport(provider.TransportOptions{AllowLoopback: true}), p}, AllowLoopback: true, Now: p.now},
 		Log:      slog.New(slog.NewJSONHandler(w.Log, nil)),
-		Pause:    p.pause,
+		Pause:    p.pause, Events: sink{p},
 	}
 	for _, f := range change {
 		f(&c)
@@ -98,7 +99,7 @@ func (p *Process) OnWire(kind string, times int, do Fault[*http.Response]) {
 func (p *Process) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.onStore, p.onWire, p.rescueDown = nil, nil, false
+	p.onStore, p.onWire, p.onTell, p.rescueDown = nil, nil, nil, false
 }
 
 // Crashes runs f, in which the process must crash.

@@ -100,6 +100,7 @@ func (o *watch) look(id string, old, now item.Item, at int64) {
 			o.broken = append(o.broken, b.what+": "+id)
 		}
 	}
+	o.tells(id, old, now)
 	if status(now) == connection.NeedsReauth && status(old) != connection.NeedsReauth {
 		o.verdicts++
 		o.revoked = o.revoked || now.String("reason") == string(connection.Revoked)

@@ -11,13 +11,13 @@ import (
 	"github.com/evergrant/evergrant/internal/provider"
 )
 
-// wire is one process's way to the provider.
-type wire struct {
+// line is one process's way to the provider.
+type line struct {
 	base http.RoundTripper
 	p    *Process
 }
 
-func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t line) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.p.alive()
 	kind, err := kindOfRequest(r)
 	if err != nil {

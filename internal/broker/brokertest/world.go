@@ -15,6 +15,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/simprovider"
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 const (
@@ -85,7 +86,9 @@ type World struct {
 	front  http.Handler // of Origin
 	secret string       // of the client, as configured
 	rescue []rescued
-	watch  watch // has a lock of its own
+	told   []wire.Event // as they were delivered
+	deaf   bool         // nobody is there to be told
+	watch  watch        // has a lock of its own
 }
 
 // New is a world in which nothing has happened yet. It ends with the test.
