@@ -29,7 +29,7 @@ type connectCommand struct {
 	Tag          map[string]string `help:"Tags, NAME=VALUE."`
 	ReturnPort   int               `env:"EVERGRANT_RETURN_PORT" help:"Port of 127.0.0.1 to which the browser comes back. The integration's return_to has to name it; else the code is typed over."`
 	Wait         time.Duration     `default:"15m" help:"How long to wait for the consent."`
-	NoBrowser    bool              `help:"Print the link only."`
+	NoBrowser    bool              `help:"For a machine without one: print the link and a QR code, and take the code that the last page shows. So it is over SSH too."`
 }
 
 // returnPorts are tried where none is told: the first free one that the server
@@ -47,7 +47,7 @@ func (c *connectCommand) Run(p *process) error {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, c.Wait)
 	defer cancel()
-	back, session, err := c.begin(ctx, a)
+	back, session, err := c.begin(ctx, p, a)
 	if err != nil {
 		return a.namingIntegrations(p, err)
 	}
@@ -55,26 +55,72 @@ func (c *connectCommand) Run(p *process) error {
 		defer func() { _ = back.Close() }() // the process ends
 	}
 	p.sayf("Open this link to connect %s:\n\n  %s\n", clean(c.Integration), clean(session.AuthorizeURL))
-	if !c.NoBrowser && !openBrowser(p, session.AuthorizeURL) {
+	if c.elsewhere(p) {
+		p.sayQR(session.AuthorizeURL)
+	} else if !openBrowser(p, session.AuthorizeURL) {
 		p.sayf("(No browser could be opened here.)")
 	}
-	confirm, err := c.awaitReturn(ctx, p, back, session.ID)
-	if err != nil {
-		return err
+	confirmed := c.confirmTyped
+	if back != nil {
+		confirmed = func(ctx context.Context, p *process, a *api, session string) (wire.Connection, error) {
+			return c.confirmReturned(ctx, p, a, session, back)
+		}
 	}
-	var x wire.Connection
-	request := wire.ConfirmRequest{Confirm: confirm.Reveal(), Owner: c.Owner}
-	if err := a.call(ctx, http.MethodPost, "/v1/connect-sessions/"+session.ID+"/confirm", request, &x); err != nil {
+	x, err := confirmed(ctx, p, a, session.ID)
+	if err != nil {
 		return err
 	}
 	return c.print(p, x)
 }
 
+// elsewhere reports whether the browser is on another machine, from which it could not
+// come back to an address of this one. Who names the port has seen to that.
+func (c *connectCommand) elsewhere(p *process) bool {
+	return c.NoBrowser || c.ReturnPort == 0 && p.getenv("SSH_CONNECTION") != ""
+}
+
+func (c *connectCommand) confirm(ctx context.Context, a *api, session string, confirm secret.Text) (wire.Connection, error) {
+	var x wire.Connection
+	request := wire.ConfirmRequest{Confirm: confirm.Reveal(), Owner: c.Owner}
+	err := a.call(ctx, http.MethodPost, "/v1/connect-sessions/"+session+"/confirm", request, &x)
+	return x, err
+}
+
+// confirmTyped takes the code that the last page shows, as often as the server lets it
+// be tried.
+func (c *connectCommand) confirmTyped(ctx context.Context, p *process, a *api, session string) (wire.Connection, error) {
+	p.sayf("The last page shows a code. Type it here:")
+	lines := linesOf(p.stdin)
+	for {
+		code, err := nextLine(ctx, lines)
+		if err != nil {
+			return wire.Connection{}, err
+		}
+		x, err := c.confirm(ctx, a, session, code)
+		refused := new(apiError)
+		if !errors.As(err, refused) || refused.Code != "invalid_request" {
+			return x, err
+		}
+		p.sayf("%s. Type it here:", clean(refused.Detail))
+	}
+}
+
+func (c *connectCommand) confirmReturned(ctx context.Context, p *process, a *api, session string, back net.Listener) (wire.Connection, error) {
+	confirm, err := c.awaitReturn(ctx, p, back, session)
+	if err != nil {
+		return wire.Connection{}, err
+	}
+	return c.confirm(ctx, a, session, confirm)
+}
+
 // begin makes the session with a return address of ours, and without one where the
-// integration admits none.
-func (c *connectCommand) begin(ctx context.Context, a *api) (net.Listener, wire.NewSession, error) {
+// integration admits none or the browser is elsewhere.
+func (c *connectCommand) begin(ctx context.Context, p *process, a *api) (net.Listener, wire.NewSession, error) {
 	ports := returnPorts()
-	if c.ReturnPort != 0 {
+	switch {
+	case c.elsewhere(p):
+		ports = nil
+	case c.ReturnPort != 0:
 		ports = []int{c.ReturnPort}
 	}
 	request := wire.SessionRequest{
@@ -103,12 +149,8 @@ func (c *connectCommand) begin(ctx context.Context, a *api) (net.Listener, wire.
 	return nil, session, err
 }
 
-// awaitReturn waits for the browser, or for the code that the last page shows.
+// awaitReturn waits for the browser.
 func (c *connectCommand) awaitReturn(ctx context.Context, p *process, back net.Listener, session string) (secret.Text, error) {
-	if back == nil {
-		p.sayf("The last page shows a code. Type it here:")
-		return readLine(ctx, p.stdin)
-	}
 	p.sayf("Waiting for the consent …")
 	came := make(chan url.Values, 1)
 	srv := &http.Server{ReadHeaderTimeout: readHeaderTimeout, Handler: returnHandler(session, came)}
@@ -152,24 +194,33 @@ func returnHandler(session string, came chan<- url.Values) http.Handler {
 	return mux
 }
 
-func readLine(ctx context.Context, r io.Reader) (secret.Text, error) {
-	type result struct {
-		line string
-		err  error
-	}
-	read := make(chan result, 1)
+// linesOf are the lines of r, as they are typed. It reads no further than its reader
+// takes them.
+func linesOf(r io.Reader) <-chan string {
+	lines := make(chan string)
 	go func() {
-		line, err := bufio.NewReader(io.LimitReader(r, maxHeaderBytes)).ReadString('\n')
-		read <- result{line, err}
-	}()
-	select {
-	case got := <-read:
-		if line := strings.TrimSpace(got.line); line != "" {
-			return secret.New(line), nil
+		defer close(lines)
+		for scanner := bufio.NewScanner(r); scanner.Scan(); {
+			lines <- scanner.Text() // the process may end before anybody takes it
 		}
-		return secret.Text{}, errors.New("no code was typed")
-	case <-ctx.Done():
-		return secret.Text{}, errors.New("no code was typed in time")
+	}()
+	return lines
+}
+
+// nextLine waits for a line that is not blank.
+func nextLine(ctx context.Context, lines <-chan string) (secret.Text, error) {
+	for {
+		select {
+		case line, more := <-lines:
+			if !more {
+				return secret.Text{}, errors.New("no code was typed")
+			}
+			if line = strings.TrimSpace(line); line != "" {
+				return secret.New(line), nil
+			}
+		case <-ctx.Done():
+			return secret.Text{}, errors.New("no code was typed in time")
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,6 +56,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"serving": serving,
+			"typing":  typing,
 			"word":    word,
 			"copied":  copied,
 		},
@@ -125,6 +127,75 @@ func awaitReady(out io.Reader) (address, said string, err error) {
 		}
 	}
 	return "", said, errors.New("its output ended without a ready line")
+}
+
+// typing COMMAND ... runs a connect on a machine without a browser: somebody opens the
+// link that it prints elsewhere, and types one wrong code and then the one that the last
+// page shows. What it printed goes to stdout, as after exec.
+func typing(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: typing COMMAND ...")
+	}
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args[1:]...)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), os.Environ()
+	for _, name := range []string{"EVERGRANT_URL", "EVERGRANT_KEY_FILE", "SSH_CONNECTION"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	in, err := cmd.StdinPipe()
+	ts.Check(err)
+	said, err := cmd.StderrPipe()
+	ts.Check(err)
+	var out strings.Builder
+	cmd.Stdout = &out
+	ts.Check(cmd.Start())
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		link := strings.TrimSpace(lines.Text())
+		if !strings.HasPrefix(link, "http://") {
+			continue
+		}
+		code, err := codeShown(ctx, link)
+		ts.Check(err)
+		_, err = io.WriteString(in, "BBBB-BBBB\n"+strings.ToLower(code)+"\n")
+		ts.Check(err)
+	}
+	ts.Check(cmd.Wait())
+	ts.Check(os.WriteFile(ts.MkAbs("typed"), []byte(out.String()), 0o600))
+	ts.Check(ts.Exec("cat", "typed"))
+}
+
+// codeShown allows what the link asks and reads the last page.
+func codeShown(ctx context.Context, link string) (string, error) {
+	who, err := newPerson("alice")
+	if err != nil {
+		return "", err
+	}
+	origin, _, _ := strings.Cut(link, "/authorize/")
+	last, err := who.consent(ctx, link, origin+"/callback/")
+	if err != nil {
+		return "", err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, last.String(), nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := who.client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	found := regexp.MustCompile(`>([A-Z]{4}-[A-Z]{4})<`).FindSubmatch(page)
+	if found == nil {
+		return "", errors.New("the last page shows no code")
+	}
+	return string(found[1]), nil
 }
 
 // word NAME FILE PREFIX puts the first word of a file that begins with the prefix into

@@ -211,7 +211,13 @@ func (back *returning) leave(params map[string]string, page Page) Browser {
 
 // park keeps the code, sealed, until the application's backend confirms whose it is.
 func (back *returning) park(ctx context.Context, e provider.Entry, code secret.Text, fields map[string]string) (Browser, error) {
-	b, now, confirm := back.b, back.b.now(), randomText()
+	b, now := back.b, back.b.now()
+	shown := randomText()
+	confirm := shown
+	if typesConfirm(back.sess) {
+		shown = secret.New(newTyped())
+		confirm = typedConfirm(back.id.Reveal(), shown.Reveal())
+	}
 	life := int64(codeTime)
 	if e.AuthorizationCodeTTL > 0 {
 		life = e.AuthorizationCodeTTL
@@ -235,7 +241,7 @@ func (back *returning) park(ctx context.Context, e provider.Entry, code secret.T
 			return Browser{}, internal(err)
 		case res.Applied:
 			return back.leave(map[string]string{"evergrant_confirm": confirm.Reveal()}, Page{
-				Title: "One step left", Text: "Copy this code into the application that sent you here. It is valid for a minute.", Confirm: confirm,
+				Title: "One step left", Text: "Type this code where you began, in the application or the terminal. It is valid for " + minutes(life) + ".", Confirm: shown,
 			}), nil
 		case !res.Found || len(res.Session.Codes) <= len(sess.Codes):
 			b.Store.DropCodes(ctx, []string{c.Hash})
@@ -277,6 +283,10 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 	if refused != nil {
 		return View{}, refused
 	}
+	typed := typesConfirm(sess)
+	if typed {
+		confirm = typedConfirm(id, confirm.Reveal())
+	}
 	hash := connection.Hash(confirm.Reveal())
 	if sess.Take.Confirm != "" && sess.Take.Confirm == hash && sess.Take.Owner == owner {
 		return b.repeated(ctx, c, sess, origin, id)
@@ -284,12 +294,20 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 	if refused := checkOwner(c, owner); refused != nil && refused.Code != Forbidden {
 		return View{}, refused
 	}
+	left := int64(0)
+	if typed {
+		if left, refused = b.countTry(ctx, sess); refused != nil {
+			return View{}, refused
+		}
+	}
 	code, err := b.Store.SpendCode(ctx, hash, sess.Hash, b.now())
 	restart := &Error{
 		Code: RestartConnect, Detail: "the confirm token is not valid any more: send the user to authorize_url again",
 		AuthorizeURL: authorizeURL(origin, sess.Integration, id),
 	}
 	switch {
+	case errors.Is(err, connection.ErrNotFound) && typed:
+		return View{}, b.wrongTry(ctx, sess, left)
 	case errors.Is(err, connection.ErrNotFound):
 		return View{}, restart
 	case err != nil:

@@ -70,6 +70,7 @@ type Session struct {
 	Tokens      item.Bytes
 	ExchangedAt int64
 	Result      string // id of the connection that came of it
+	Tries       int64  // how often a typed code was tried
 	Todo        string
 }
 
@@ -128,7 +129,7 @@ func sessionFrom(hash string, i item.Item) Session {
 			ID: take.String("id"), Until: take.Int("until"), Client: take.String("client"), ClientID: take.String("client_id"),
 			Owner: take.String("owner"), Connection: take.String("conn"), Confirm: take.String("confirm"),
 		},
-		Seq: i.Int("n"), Tokens: i.Bytes("tokens"), ExchangedAt: i.Int("exchanged_at"), Result: i.String("result"), Todo: i.String("todo"),
+		Seq: i.Int("n"), Tokens: i.Bytes("tokens"), ExchangedAt: i.Int("exchanged_at"), Result: i.String("result"), Tries: i.Int("tries"), Todo: i.String("todo"),
 	}
 	for _, c := range i.List("codes") {
 		if key, ok := c.(string); ok {
@@ -241,6 +242,35 @@ func (s Store) FailSession(ctx context.Context, hash, code string, now int64) (S
 		},
 		Set: []item.Assign{item.Put("state", string(SessionFailed)), item.Put("error", code)},
 	}, "failure")
+}
+
+// beforeExchange is the condition that nobody has taken a code of the session yet.
+func beforeExchange() []item.Cond {
+	return []item.Cond{
+		item.In("state", string(SessionOpen), string(SessionAuthorizing), string(SessionAwaiting), string(SessionFailed)), item.Lacks("exchanged_at"),
+	}
+}
+
+// CountTry counts one more try at a typed code, if no other one was counted since the
+// session was read.
+func (s Store) CountTry(ctx context.Context, sess Session) (SessionResult, error) {
+	u := item.Update{If: beforeExchange(), Set: []item.Assign{item.Put("tries", sess.Tries+1)}}
+	if sess.Tries == 0 {
+		u.If = append(u.If, item.Lacks("tries"))
+	} else {
+		u.If = append(u.If, item.Eq("tries", sess.Tries))
+	}
+	return s.session(ctx, sess.Hash, u, "try")
+}
+
+// EndTries ends a session for good at which too many codes were tried: its link cannot
+// be opened again.
+func (s Store) EndTries(ctx context.Context, hash, code string, now int64) (SessionResult, error) {
+	return s.session(ctx, hash, item.Update{
+		If:     beforeExchange(),
+		Set:    []item.Assign{item.Put("state", string(SessionFailed)), item.Put("error", code), item.Put("expires_at", now)},
+		Remove: []string{"codes", "take"},
+	}, "end of tries")
 }
 
 // TakeCode takes the right to exchange: one taker alone, while the session lives
