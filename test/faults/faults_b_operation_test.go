@@ -46,7 +46,7 @@ func TestFault_F63_a_disconnect_while_the_provider_is_down_is_finished_later(t *
 	})
 }
 
-var _ = mutant("F64", "internal/connection/writes.go", `if w.Over != "" || w.Older {`, `if w.Over != "" {`)
+var _ = mutant("F64", "internal/connection/writes.go", `case w.Older:`, `case w.Older && w.Over != "":`)
 
 func TestFault_F64_a_restored_table_is_doubted_once_and_by_profile(t *testing.T) {
 	for _, c := range []struct {

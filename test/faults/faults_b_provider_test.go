@@ -365,7 +365,7 @@ func (b *bounded) longest() time.Duration {
 	return b.max
 }
 
-var _ = mutant("F58", "internal/broker/token.go", `(rec.Gen > ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID)`, `rec.Gen > ifGeneration+9`)
+var _ = mutant("F58", "internal/broker/token.go", `(rec.Gen != ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID)`, `rec.Gen > ifGeneration+9`)
 
 func TestFault_F58_a_storm_of_401s_leads_to_one_refresh(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {

@@ -107,7 +107,7 @@ func TestFault_F40_a_cursor_that_is_lost_or_in_the_future_costs_one_walk(t *test
 	})
 }
 
-var _ = mutant("F41", "internal/connection/writes.go", "if w.Over != \"\" || w.Older {", "if w.Older {")
+var _ = mutant("F41", "internal/connection/writes.go", "case w.Over != \"\":\n\t\t// A doubt anew", "case w.Over != \"\" && w.Older:\n\t\t// A doubt anew")
 
 func TestFault_F41_a_worker_whose_clock_is_wrong_ends_nothing(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
@@ -141,7 +141,7 @@ func TestFault_F41_a_worker_whose_clock_is_wrong_ends_nothing(t *testing.T) {
 	})
 }
 
-var _ = mutant("F42", "internal/broker/jobs.go", `b.now()-j.minute*60)`, `0)`)
+var _ = mutant("F42", "internal/broker/jobs.go", `late := b.now() - j.minute*60`, `late := int64(0)`)
 
 func TestFault_F42_a_tick_that_comes_late_is_of_its_own_minute(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {

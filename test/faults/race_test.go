@@ -73,7 +73,7 @@ func TestFault_F23_a_connection_is_disconnected_before_its_save(t *testing.T) {
 	}
 }
 
-var _ = mutant("F24", "internal/connection/writes.go", `If: []item.Cond{item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected))},`, `If: []item.Cond{item.Ne("status", string(Disconnected))},`)
+var _ = mutant("F24", "internal/connection/writes.go", `item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected)),`, `item.Ne("status", string(Disconnected)),`)
 
 func TestFault_F24_a_connection_is_reconnected_before_its_save(t *testing.T) {
 	onStores(t, "immediate", func(t *testing.T, w *world) {
@@ -148,7 +148,7 @@ func TestFault_F26_a_reconnect_without_refresh_token_meets_a_rotation(t *testing
 
 var (
 	_ = mutant("F27", "internal/connection/writes.go", `If: []item.Cond{item.Eq("gen", w.Gen), refreshable(), mine(w.Attempt)},`, `If: []item.Cond{item.Eq("gen", w.Gen), refreshable()},`)
-	_ = mutant("F27", "internal/connection/writes.go", `If: []item.Cond{item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected))},`, `If: []item.Cond{item.Eq("gen", w.Gen), item.Lacks("doubt_at"), item.Ne("status", string(Disconnected))},`)
+	_ = mutant("F27", "internal/connection/writes.go", `item.Eq("gen", w.Gen), item.Ne("status", string(Disconnected)),`, `item.Eq("gen", w.Gen), item.Lacks("doubt_at"), item.Ne("status", string(Disconnected)),`)
 )
 
 func TestFault_F27_a_holder_stands_still_for_two_minutes(t *testing.T) {
