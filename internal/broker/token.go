@@ -86,12 +86,61 @@ func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration 
 		// refresh of a token that this one has not seen yet.
 		return b.handOut(ctx, rec)
 	}
+	rec, refused = b.mayForce(ctx, rec)
+	if refused != nil {
+		return TokenView{}, refused
+	}
 	rep := b.refreshOne(ctx, refresh.Input{ID: id, Why: refresh.Unauthorized, IfGeneration: ifGeneration, IfTokenID: ifTokenID})
+	if rep.Sent == 0 {
+		b.notForced(ctx, rec)
+	}
 	stored := rep.Outcome == refresh.Saved || rep.Outcome == refresh.Overtaken || rep.Outcome == refresh.Fresh
 	if stored && b.readable(rep.Record) == nil {
 		return b.handOut(ctx, rep.Record)
 	}
 	return TokenView{}, b.refreshError(rec, rep)
+}
+
+// mayForce lets one forced refresh of a connection through in MinInterval seconds, all
+// processes together: else one caller could use a provider's quota up, or keep tokens
+// from others by killing each as it is made. It is noted before anything is sent, so
+// that refreshes that fail count as well. It returns the record with the note.
+func (b *Broker) mayForce(ctx context.Context, rec connection.Record) (connection.Record, *Error) {
+	i, ok := b.Settings.Integration(rec.Integration)
+	if !ok || i.MinInterval == 0 {
+		return rec, nil
+	}
+	now := b.now()
+	underWay := &Error{Code: RefreshInProgress, Detail: "a refresh of this connection is under way; ask again", RetryAfter: 1, ConnectionID: rec.ID}
+	if wait := rec.ForcedAt + int64(i.MinInterval) - now; rec.ForcedAt != 0 && wait > 0 {
+		if rec.ForcedGen == rec.Gen && (now <= rec.ForcedAt+1 || rec.Attempt.ID != "" && now < rec.Attempt.LeaseUntil) {
+			return rec, underWay
+		}
+		return rec, &Error{
+			Code: RateLimited, RetryAfter: min(wait, int64(i.MinInterval)), ConnectionID: rec.ID,
+			Detail: "this connection's token was forced to be refreshed a moment ago. If your request got a 401 with the newest token as well, refreshing it again will not help",
+		}
+	}
+	res, err := b.Store.Write(ctx, rec.ID, connection.Force{Gen: rec.Gen, Last: rec.ForcedAt, Now: now})
+	switch {
+	case err != nil:
+		return rec, internal(err)
+	case !res.Applied:
+		return rec, underWay // another caller was faster, or a refresh was saved meanwhile
+	}
+	rec.ForcedAt, rec.ForcedGen = now, rec.Gen
+	return rec, nil
+}
+
+// notForced takes the note of a refresh back for which nothing was sent: whoever asks
+// next is to be told why, not to wait.
+func (b *Broker) notForced(ctx context.Context, rec connection.Record) {
+	if rec.ForcedAt == 0 {
+		return
+	}
+	if _, err := b.Store.Write(ctx, rec.ID, connection.Force{Gen: rec.Gen, Last: rec.ForcedAt}); err != nil {
+		b.Log.Warn("refresh", "connection", rec.ID, "error", err.Error()) // it runs out in seconds
+	}
 }
 
 // valid reports whether the stored access token can still be handed out.

@@ -26,6 +26,7 @@ type compiledIntegration struct {
 	Connect      Connect           `json:"connect"`
 	Concurrent   int               `json:"max_concurrent,omitempty"`
 	PerMinute    int               `json:"max_per_minute,omitempty"`
+	MinInterval  int               `json:"min_interval_s"`
 	Variables    map[string]string `json:"variables,omitempty"`
 	AllowPrivate bool              `json:"allow_private,omitempty"`
 }
@@ -70,7 +71,7 @@ func (c *Config) Compile() ([]byte, error) {
 		out.Integrations[i.Name] = compiledIntegration{
 			Provider: i.Entry, Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,
 			Refresh: i.Refresh, Binding: i.Binding, Connect: i.Connect,
-			Concurrent: i.MaxConcurrent, PerMinute: i.MaxPerMinute,
+			Concurrent: i.MaxConcurrent, PerMinute: i.MaxPerMinute, MinInterval: i.MinInterval,
 			Variables: i.Variables, AllowPrivate: i.AllowPrivate,
 		}
 	}

@@ -80,6 +80,10 @@ type Integration struct {
 	// MaxPerMinute is how many refreshes the schedule sends in a minute, all processes
 	// together; 0: no limit.
 	MaxPerMinute int
+	// MinInterval is how many seconds lie at least between two refreshes of one
+	// connection that callers force; 0: none. DefaultMinInterval where the file says
+	// nothing.
+	MinInterval int
 	// Variables are the values of {variable} in the provider's URLs. One that is
 	// absent comes from the entry's defaults or from the connection.
 	Variables map[string]string
@@ -87,6 +91,10 @@ type Integration struct {
 	// otherwise refuses. Dangerous where anybody else may choose a host.
 	AllowPrivate bool
 }
+
+// DefaultMinInterval is Integration.MinInterval where the file says nothing, s. A token
+// that is refused ten seconds after it was fetched is not refused for its age.
+const DefaultMinInterval = 10
 
 // Client is one registration of an integration. A token belongs to the client that
 // got it, and to no other.

@@ -258,7 +258,7 @@ func (r *reader) integrations(f Field) {
 }
 
 func (r *reader) integration(f Field) Integration {
-	i := Integration{Name: f.Key, Refresh: RefreshAhead, Binding: BindingConfirm, Connect: ConnectSession}
+	i := Integration{Name: f.Key, Refresh: RefreshAhead, Binding: BindingConfirm, Connect: ConnectSession, MinInterval: DefaultMinInterval}
 	plain := Client{Name: defaultClient, State: ClientCurrent}
 	var places []Field // of the clients
 	got := r.object(f, keys{
@@ -275,6 +275,7 @@ func (r *reader) integration(f Field) Integration {
 		"binding":        func(f Field) { i.Binding = Binding(r.oneOf(f, string(BindingConfirm), string(BindingCookie))) },
 		"connect":        func(f Field) { i.Connect = Connect(r.oneOf(f, string(ConnectSession), string(ConnectPublic))) },
 		"max_concurrent": func(f Field) { i.MaxConcurrent = r.count(f, 1000) },
+		"min_interval_s": func(f Field) { i.MinInterval = r.number(f, 0, 3600) },
 		"max_per_minute": func(f Field) { i.MaxPerMinute = r.count(f, 1_000_000) },
 		"allow_private": func(f Field) {
 			i.AllowPrivate = r.is(f, KindBool, "true or false") && strings.EqualFold(f.Value.Text, "true")
@@ -303,13 +304,16 @@ func (r *reader) integration(f Field) Integration {
 }
 
 // count reads a whole number from 1 to most.
-func (r *reader) count(f Field, most int) int {
+func (r *reader) count(f Field, most int) int { return r.number(f, 1, most) }
+
+// number reads a whole number from least to most.
+func (r *reader) number(f Field, least, most int) int {
 	if !r.is(f, KindNumber, "a number") {
 		return 0
 	}
 	n, err := strconv.Atoi(f.Value.Text)
-	if err != nil || n < 1 || n > most {
-		r.fail(f, "must be a whole number from 1 to %d", most)
+	if err != nil || n < least || n > most {
+		r.fail(f, "must be a whole number from %d to %d", least, most)
 		return 0
 	}
 	return n

@@ -113,6 +113,10 @@ type Record struct {
 	Proof          string // receipt: refresh_refused, none
 	InFlight       bool   // receipt: a refresh was under way at the disconnect
 
+	// ForcedAt is when a caller last forced a refresh, unix s, and ForcedGen the
+	// generation then; 0 for never.
+	ForcedAt, ForcedGen int64
+
 	RefreshExpiresAt int64 // of the refresh token, where the provider says so; 0 unknown
 	RefreshSlides    bool  // a refresh moved that end once: it is a time of not being used
 	Journal          Journal
@@ -173,7 +177,8 @@ func (r *Record) Item() item.Item {
 	for name, v := range map[string]int64{
 		"doubt_at": r.DoubtAt, "doubt_sent": r.DoubtSent, "issued_at": r.IssuedAt, "expires_at": r.ExpiresAt, "retry_at": r.RetryAt, "consented_at": r.ConsentedAt,
 		"created_at": r.CreatedAt, "updated_at": r.UpdatedAt, "disconnected_at": r.DisconnectedAt, "rt_expires_at": r.RefreshExpiresAt,
-		"warned": r.Warned,
+		"warned":    r.Warned,
+		"forced_at": r.ForcedAt, "forced_gen": r.ForcedGen,
 	} {
 		if v != 0 {
 			i[name] = v
@@ -247,7 +252,7 @@ func FromItem(id string, i item.Item) (Record, error) {
 		CreatedAt:  i.Int("created_at"), UpdatedAt: i.Int("updated_at"), DisconnectedAt: i.Int("disconnected_at"),
 		Revocation: i.String("revocation"), Proof: i.String("proof"), InFlight: i.Bool("in_flight"),
 		RefreshExpiresAt: i.Int("rt_expires_at"), RefreshSlides: i.Bool("rt_slides"), Journal: Journal(i.Bytes("journal")),
-		Warned: i.Int("warned"), Outbox: outbox.Read(i),
+		Warned: i.Int("warned"), Outbox: outbox.Read(i), ForcedAt: i.Int("forced_at"), ForcedGen: i.Int("forced_gen"),
 	}
 	if r.Status == "" || r.Integration == "" || r.Gen == 0 {
 		return Record{}, fmt.Errorf("connection %s: %w", id, item.ErrCorrupt)

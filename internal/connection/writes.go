@@ -551,6 +551,29 @@ func (w SetTags) Update() item.Update {
 	return u
 }
 
+// Force notes that a caller forces a refresh, unless another one did so since the item
+// was read with ForcedAt Last. Now 0 takes a note back.
+type Force struct {
+	Gen  int64
+	Last int64 // 0 for never
+	Now  int64
+}
+
+// Update implements Write.
+func (w Force) Update() item.Update {
+	u := item.Update{
+		If:  []item.Cond{item.Eq("gen", w.Gen), item.Lacks("forced_at")},
+		Set: []item.Assign{item.Put("forced_at", w.Now), item.Put("forced_gen", w.Gen)},
+	}
+	if w.Last != 0 {
+		u.If[1] = item.Eq("forced_at", w.Last)
+	}
+	if w.Now == 0 {
+		u.Set, u.Remove = nil, []string{"forced_at", "forced_gen"}
+	}
+	return u
+}
+
 // Reschedule files a connection under another partition of the schedule, if nothing
 // has moved since it was read. The audit uses it.
 type Reschedule struct {

@@ -261,6 +261,29 @@ var cases = []struct {
 		false,
 	},
 	{
+		"force",
+		connection.Force{Gen: 3, Now: 160}, nil,
+		map[string]func(*connection.Record){"forced since": func(r *connection.Record) { r.ForcedAt, r.ForcedGen = 155, 3 }},
+		false,
+	},
+	{
+		"force again",
+		connection.Force{Gen: 3, Last: 120, Now: 160},
+		func(r *connection.Record) { r.ForcedAt, r.ForcedGen = 120, 2 },
+		map[string]func(*connection.Record){
+			"forced since": func(r *connection.Record) { r.ForcedAt, r.ForcedGen = 155, 3 },
+			"saved since":  func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
+		},
+		false,
+	},
+	{
+		"take a force back",
+		connection.Force{Gen: 3, Last: 160},
+		func(r *connection.Record) { r.ForcedAt, r.ForcedGen = 160, 3 },
+		map[string]func(*connection.Record){"forced since": func(r *connection.Record) { r.ForcedAt = 165 }},
+		false,
+	},
+	{
 		"finish",
 		connection.Finish{Todo: "todo#1#0"},
 		func(r *connection.Record) { r.Todo = "todo#1#0" },

@@ -82,7 +82,7 @@ func (s *stage) trial(t *testing.T, at *server, c client, options ...option) *tr
 	r.http.Transport = &http.Transport{DisableKeepAlives: true}
 	provider := r.provider(at == s.constant)
 	r.integration = map[string]any{
-		"provider": provider, "client_id": c.ID, "scopes": []string{"openid", "read"},
+		"provider": provider, "client_id": c.ID, "scopes": []string{"openid", "read"}, "min_interval_s": 0,
 		"return_to": []string{"https://app.example.com/settings/*"},
 	}
 	if c.Secret != "" {

@@ -110,7 +110,7 @@ func (w *World) AddSecond() {
 	w.T.Helper()
 	c, err := yamlfile.Parse([]byte(`
 integrations:
-  redbooth: {client_id: app, client_secret: "${env:CLIENT_SECRET}", binding: cookie}
+  redbooth: {client_id: app, client_secret: "${env:CLIENT_SECRET}", binding: cookie, min_interval_s: 0}
 `))
 	w.Must(err)
 	i := c.Integrations[0]

@@ -32,7 +32,7 @@ const (
 	ReturnTo = "http://127.0.0.1:9/back"
 
 	integrations = `
-  askfred: {client_id: app, client_secret: "${env:CLIENT_SECRET}", binding: cookie, return_to: ["http://127.0.0.1:9/back"]}
+  askfred: {client_id: app, client_secret: "${env:CLIENT_SECRET}", binding: cookie, min_interval_s: 0, return_to: ["http://127.0.0.1:9/back"]}
 `
 )
 
