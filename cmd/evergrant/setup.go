@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
@@ -134,10 +136,28 @@ type keysCommand struct {
 var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 type newKeyCommand struct {
-	Name  string   `arg:"" optional:"" default:"backend" help:"Name of the key in the configuration and the logs."`
-	Allow []string `default:"connect,token,manage" enum:"connect,token,manage,admin,metrics" help:"What it may do: connect, token, manage, admin, metrics."`
-	JSON  bool     `help:"Print JSON."`
+	Name     string        `arg:"" optional:"" default:"backend" help:"Name of the key in the configuration and the logs."`
+	Allow    []string      `default:"connect,token,manage" enum:"connect,token,manage,admin,metrics" help:"What it may do: connect, token, manage, admin, metrics."`
+	Replaces string        `placeholder:"HASH" help:"The hash of the key that the new one replaces. Both work for a while, so that nothing stands still while the application changes over."`
+	Overlap  time.Duration `default:"168h" help:"How long the replaced key goes on working."`
+	JSON     bool          `help:"Print JSON."`
 }
+
+// newKey is a new key as JSON.
+type newKey struct {
+	Name     string       `json:"name"`
+	Key      string       `json:"key"`
+	Hash     string       `json:"hash"`
+	Previous *replacedKey `json:"previous,omitempty"`
+}
+
+type replacedKey struct {
+	Hash  string `json:"hash"`
+	Until string `json:"until"`
+}
+
+// keyHash is what the configuration takes as the hash of a key.
+var keyHash = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // Run prints a new key and the line for the configuration.
 func (c *newKeyCommand) Run(p *process) error {
@@ -148,14 +168,34 @@ func (c *newKeyCommand) Run(p *process) error {
 		return usagef("--allow must name what the key may do: connect, token, manage, admin; a key that may do nothing is of no use")
 	}
 	key, hash := config.NewAPIKey()
-	if c.JSON {
-		return p.printJSON(struct {
-			Name string `json:"name"`
-			Key  string `json:"key"`
-			Hash string `json:"hash"`
-		}{c.Name, key.Reveal(), hash})
+	made := newKey{Name: c.Name, Key: key.Reveal(), Hash: hash}
+	if c.Replaces != "" {
+		// What was given is not shown: it may be the key itself.
+		if !keyHash.MatchString(c.Replaces) {
+			return usagef(`--replaces takes the hash of the old key as it stands in the configuration: "sha256:" and 64 hex digits`)
+		}
+		if c.Overlap <= 0 {
+			return usagef("--overlap must be longer than nothing; to end the old key at once, leave --replaces out")
+		}
+		made.Previous = &replacedKey{c.Replaces, time.Now().Add(c.Overlap).UTC().Truncate(time.Second).Format(time.RFC3339)}
 	}
-	p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", key.Reveal())
-	p.printf("api_keys:\n  - {name: %s, hash: %q, allow: [%s], integrations: [\"*\"], owners: [\"*\"]}\n", clean(c.Name), hash, strings.Join(c.Allow, ", "))
+	if c.JSON {
+		return p.printJSON(made)
+	}
+	p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", made.Key)
+	p.printf("api_keys:\n  - {name: %s, hash: %q, %sallow: [%s], integrations: [\"*\"], owners: [\"*\"]}\n",
+		clean(c.Name), hash, made.Previous, strings.Join(c.Allow, ", "))
+	if made.Previous != nil {
+		p.printf("\nIt takes the place of the entry of that name: keep its allow, integrations and owners. The old key works until %s;\nthe log marks its requests with \"previous_key\". Once there are none, take previous out.\n", made.Previous.Until)
+	}
 	return nil
+}
+
+// String is the member of the key's entry, with a comma; nothing where no key is
+// replaced.
+func (r *replacedKey) String() string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("previous: {hash: %q, until: %q}, ", r.Hash, r.Until)
 }

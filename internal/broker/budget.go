@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/refresh"
 )
@@ -117,27 +118,33 @@ func enter(ctx context.Context, lane chan struct{}, scheduled bool) error {
 }
 
 // spend takes one refresh out of the minute's budget of the integration, which all
-// processes share. A process takes a few at once, so that the count costs little.
+// processes share.
 func (b *Broker) spend(ctx context.Context, integration string) error {
 	i, ok := b.Settings.Integration(integration)
 	if !ok || i.MaxPerMinute == 0 {
 		return nil
 	}
+	return b.spendOf(ctx, integration, i.MaxPerMinute)
+}
+
+// spendOf takes one out of the minute's budget of that name. A process takes a few at
+// once, so that the count costs little.
+func (b *Broker) spendOf(ctx context.Context, name string, most int) error {
 	minute := b.now() / 60
 	b.budgets.mu.Lock()
 	defer b.budgets.mu.Unlock() // while the store is asked, too: one asks for all
-	a := b.budgets.held[integration]
+	a := b.budgets.held[name]
 	if a.minute != minute {
 		a = allowance{minute: minute}
 	}
 	if a.left == 0 && !a.spent {
-		n, err := b.take(ctx, integration, minute, i.MaxPerMinute)
+		n, err := b.take(ctx, name, minute, most)
 		if err != nil {
-			return fmt.Errorf("budget of %s: %w", integration, err)
+			return fmt.Errorf("budget of %s: %w", name, err)
 		}
 		a.left, a.spent = n, n == 0
 	}
-	defer func() { b.budgets.held[integration] = a }()
+	defer func() { b.budgets.held[name] = a }()
 	if a.left == 0 {
 		return errBudget
 	}
@@ -145,9 +152,31 @@ func (b *Broker) spend(ctx context.Context, integration string) error {
 	return nil
 }
 
+// mayImport takes one out of the caller's imports of this minute: each sends a request
+// to a provider and fills the schedule from then on. Their slots are spread by their
+// ids, whatever minute they came in.
+func (b *Broker) mayImport(ctx context.Context, c Caller) *Error {
+	most := c.ImportsPerMinute
+	if most == 0 {
+		most = config.DefaultImportsPerMinute
+	}
+	// A colon is in no integration's name, so the two kinds of budget stay apart.
+	err := b.spendOf(ctx, "import:"+c.Name, most)
+	switch {
+	case errors.Is(err, errBudget):
+		return &Error{
+			Code: RateLimited, RetryAfter: 60 - b.now()%60,
+			Detail: fmt.Sprintf("this caller may import or activate %d connections in a minute; raise imports_per_minute in its entry, or go on in the next", most),
+		}
+	case err != nil:
+		return internal(err)
+	}
+	return nil
+}
+
 // take reserves a twentieth of a minute's budget, or what is left of it.
-func (b *Broker) take(ctx context.Context, integration string, minute int64, most int) (int, error) {
-	key := "budget#" + integration
+func (b *Broker) take(ctx context.Context, name string, minute int64, most int) (int, error) {
+	key := "budget#" + name
 	n := max(1, most/20)
 	for range 4 {
 		res, err := b.Store.Connections.Update(ctx, key, item.Update{

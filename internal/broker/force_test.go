@@ -25,11 +25,11 @@ func TestForcedRefreshesAreRationed(t *testing.T) {
 	id := w.connect("one", 1)[0]
 	first, second := w.start(), w.start()
 	force := func(b *broker.Broker) (int64, error) {
-		v, err := b.Refresh(t.Context(), caller(), id, w.record(id).Gen, "")
+		v, err := b.Refresh(t.Context(), caller(), id, w.Record(id).Gen, "")
 		return v.Generation, err
 	}
 	gen, err := force(first)
-	if w.must(err); w.a.requests() != 1 {
+	if w.Must(err); w.a.requests() != 1 {
 		t.Fatal("the first was not sent")
 	}
 	for n := range 10 {
@@ -38,7 +38,7 @@ func TestForcedRefreshesAreRationed(t *testing.T) {
 		if !ok || e.Code != broker.RateLimited || e.RetryAfter < 1 || e.RetryAfter > 10 {
 			t.Fatalf("after %d s: %v", n, err)
 		}
-		w.advance(time.Second)
+		w.Advance(time.Second)
 	}
 	if w.a.requests() != 0 {
 		t.Error("something was sent")
@@ -59,7 +59,7 @@ func TestForcedRefreshesThatFailAreRationed(t *testing.T) {
 	id := w.connect("one", 1)[0]
 	b := w.start()
 	w.a.does(func(rw http.ResponseWriter, _ string) { rw.WriteHeader(http.StatusBadGateway) })
-	gen := w.record(id).Gen
+	gen := w.Record(id).Gen
 	force := func() broker.Code {
 		_, err := b.Refresh(t.Context(), caller(), id, gen, "")
 		return codeOf(err)
@@ -71,11 +71,11 @@ func TestForcedRefreshesThatFailAreRationed(t *testing.T) {
 	if code := force(); code != broker.RefreshInProgress {
 		t.Errorf("at once: %s", code)
 	}
-	w.advance(2 * time.Second)
+	w.Advance(2 * time.Second)
 	if code := force(); code != broker.RateLimited || w.a.requests() != 0 {
 		t.Errorf("after 2 s: %s", code)
 	}
-	w.advance(8 * time.Second)
+	w.Advance(8 * time.Second)
 	w.a.does(func(rw http.ResponseWriter, _ string) {
 		rw.WriteHeader(http.StatusUnauthorized)
 		_, _ = rw.Write([]byte(`{"error":"invalid_client"}`))
@@ -85,7 +85,7 @@ func TestForcedRefreshesThatFailAreRationed(t *testing.T) {
 			t.Errorf("%s, want %s", code, want)
 		}
 	}
-	w.advance(10 * time.Second)
+	w.Advance(10 * time.Second)
 	for range 3 { // the circuit is open: nothing is sent, and everybody is told so
 		if code := force(); code != broker.IntegrationSuspended {
 			t.Errorf("while suspended: %s", code)
@@ -97,7 +97,7 @@ func TestForcedRefreshesThatFailAreRationed(t *testing.T) {
 func TestForcedRefreshesAtOnceAreOne(t *testing.T) {
 	w := newWorld(t, "")
 	id := w.connect("one", 1)[0]
-	gen := w.record(id).Gen
+	gen := w.Record(id).Gen
 	var group sync.WaitGroup
 	for range 8 {
 		b := w.start()
@@ -113,7 +113,7 @@ func TestForcedRefreshesAtOnceAreOne(t *testing.T) {
 	if n := w.a.requests(); n != 1 {
 		t.Errorf("%d requests", n)
 	}
-	if rec := w.record(id); rec.Gen != gen+1 || rec.Status != connection.Active {
+	if rec := w.Record(id); rec.Gen != gen+1 || rec.Status != connection.Active {
 		t.Errorf("%+v", rec.Core)
 	}
 }
@@ -123,8 +123,8 @@ func TestNoIntervalNoLimit(t *testing.T) {
 	id := w.connect("one", 1)[0]
 	b := w.start()
 	for range 3 {
-		_, err := b.Refresh(t.Context(), caller(), id, w.record(id).Gen, "")
-		w.must(err)
+		_, err := b.Refresh(t.Context(), caller(), id, w.Record(id).Gen, "")
+		w.Must(err)
 	}
 	if n := w.a.requests(); n != 3 {
 		t.Errorf("%d requests", n)

@@ -26,6 +26,9 @@ func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportR
 	if refused != nil {
 		return ImportResult{}, refused
 	}
+	if refused := b.mayImport(ctx, c); refused != nil {
+		return ImportResult{}, refused
+	}
 	if err := b.loadKey(ctx); err != nil {
 		return ImportResult{}, &Error{Code: ProviderUnavailable, Detail: "the key that seals the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
 	}
@@ -198,7 +201,12 @@ func (b *Broker) imported(i *config.Integration, client *config.Client, id strin
 
 // Activate begins to refresh a held connection, at once.
 func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error) {
-	if _, refused := b.record(ctx, c, id); refused != nil {
+	if rec, refused := b.record(ctx, c, id); refused != nil {
+		return View{}, refused
+	} else if rec.Status != connection.Held {
+		return b.view(rec), nil // active already, or ended: its status says which
+	}
+	if refused := b.mayImport(ctx, c); refused != nil {
 		return View{}, refused
 	}
 	soon := b.now() + 60

@@ -121,7 +121,7 @@ func (w *world) start(change ...func(*broker.Config)) *broker.Broker {
 
 func caller() broker.Caller {
 	return broker.Caller{Name: "backend", Rights: config.Rights{
-		Allow: []string{"connect", "token", "manage", "admin"}, Integrations: []string{"*"}, Owners: []string{"*"},
+		Allow: []string{"connect", "token", "manage", "admin"}, Integrations: []string{"*"}, Owners: []string{"*"}, ImportsPerMinute: 1_000_000,
 	}}
 }
 

@@ -26,7 +26,14 @@ type Rights struct {
 	Allow        []string // scopes; none implies another
 	Integrations []string // names, or "*" for all
 	Owners       []string // each exact, or a prefix that ends in *
+	// ImportsPerMinute is how many connections the caller may import or activate in a
+	// minute; 0: DefaultImportsPerMinute.
+	ImportsPerMinute int
 }
+
+// DefaultImportsPerMinute is Rights.ImportsPerMinute where the file says nothing. Each
+// import sends one request to a provider, and fills the schedule from then on.
+const DefaultImportsPerMinute = 300
 
 // MayScope reports whether the caller has the scope.
 func (r Rights) MayScope(scope string) bool { return slices.Contains(r.Allow, scope) }
@@ -56,7 +63,16 @@ func (r Rights) Allows(scope, integration, owner string) bool {
 type APIKey struct {
 	Name string // unique; pattern as for integrations
 	Hash string // of the key, as HashAPIKey returns it; unique
+	// Previous is the key that this one replaces, and still works for a while. The two
+	// are one caller: connect sessions, rights and logs go by the name.
+	Previous PreviousKey
 	Rights
+}
+
+// PreviousKey is a key that has been replaced. The zero PreviousKey: there is none.
+type PreviousKey struct {
+	Hash  string
+	Until int64 // unix s; from then on it is refused
 }
 
 // IAMCaller is a caller that AWS has authenticated.
@@ -85,23 +101,24 @@ func (c *Config) CallerByARN(arn string) (*IAMCaller, bool) {
 	return &c.IAMCallers[n], true
 }
 
-// KeyFor returns the API key that was shown. Hashes are compared, in constant time
-// and all of them, so that nothing is learned from how long it takes.
-func (c *Config) KeyFor(shown secret.Text) (*APIKey, bool) {
+// KeyFor returns the API key that was shown, at now in unix seconds, and whether it
+// was the previous one of its name. Hashes are compared, in constant time and all of
+// them, so that nothing is learned from how long it takes.
+func (c *Config) KeyFor(shown secret.Text, now int64) (key *APIKey, previous, ok bool) {
 	if shown.IsZero() {
-		return nil, false
+		return nil, false, false
 	}
 	hash := []byte(HashAPIKey(shown))
-	found := -1
 	for n := range c.APIKeys {
-		if subtle.ConstantTimeCompare(hash, []byte(c.APIKeys[n].Hash)) == 1 {
-			found = n
+		k := &c.APIKeys[n]
+		if subtle.ConstantTimeCompare(hash, []byte(k.Hash)) == 1 {
+			key, previous = k, false
+		}
+		if subtle.ConstantTimeCompare(hash, []byte(k.Previous.Hash)) == 1 && now < k.Previous.Until {
+			key, previous = k, true
 		}
 	}
-	if found < 0 {
-		return nil, false
-	}
-	return &c.APIKeys[found], true
+	return key, previous, key != nil
 }
 
 // NewAPIKey makes an API key, evg_ and 256 random bits, and the hash that the

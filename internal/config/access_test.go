@@ -101,12 +101,22 @@ func TestAPIKeyIsFoundByWhatIsShown(t *testing.T) {
 		{Name: "first", Hash: config.HashAPIKey(secret.New("evg_first"))},
 		{Name: "second", Hash: hash},
 	}}
-	if got, ok := cfg.KeyFor(key); !ok || got.Name != "second" {
+	if got, previous, ok := cfg.KeyFor(key, 1); !ok || previous || got.Name != "second" {
 		t.Errorf("got %v, %v", got, ok)
 	}
 	for _, shown := range []string{"", "evg_", hash, other.Reveal(), key.Reveal() + " "} {
-		if got, ok := cfg.KeyFor(secret.New(shown)); ok {
+		if got, _, ok := cfg.KeyFor(secret.New(shown), 1); ok {
 			t.Errorf("%s was let in", got.Name)
+		}
+	}
+	// A key that has been replaced works on under the same name until its time.
+	replaced := config.Config{APIKeys: []config.APIKey{{Name: "first", Hash: hash, Previous: config.PreviousKey{Hash: config.HashAPIKey(other), Until: 100}}}}
+	for now, want := range map[int64]bool{0: true, 99: true, 100: false, 101: false} {
+		if got, previous, ok := replaced.KeyFor(other, now); ok != want || ok && (!previous || got.Name != "first") {
+			t.Errorf("the previous key at %d: %v, %v", now, got, ok)
+		}
+		if _, previous, ok := replaced.KeyFor(key, now); !ok || previous {
+			t.Errorf("the new key at %d is refused", now)
 		}
 	}
 	// The SHA-256 of "abc", from FIPS 180-2 appendix B.1.

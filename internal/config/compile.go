@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/provider"
 )
@@ -39,15 +40,22 @@ type compiledClient struct {
 }
 
 type compiledRights struct {
-	Allow        []string `json:"allow"`
-	Integrations []string `json:"integrations"`
-	Owners       []string `json:"owners"`
+	Allow            []string `json:"allow"`
+	Integrations     []string `json:"integrations"`
+	Owners           []string `json:"owners"`
+	ImportsPerMinute int      `json:"imports_per_minute,omitempty"`
 }
 
 type compiledKey struct {
-	Name string `json:"name"`
-	Hash string `json:"hash"`
+	Name     string            `json:"name"`
+	Hash     string            `json:"hash"`
+	Previous *compiledPrevious `json:"previous,omitempty"`
 	compiledRights
+}
+
+type compiledPrevious struct {
+	Hash  string `json:"hash"`
+	Until string `json:"until"` // RFC 3339
 }
 
 type compiledCaller struct {
@@ -76,7 +84,11 @@ func (c *Config) Compile() ([]byte, error) {
 		}
 	}
 	for _, k := range c.APIKeys {
-		out.APIKeys = append(out.APIKeys, compiledKey{k.Name, k.Hash, compiledRights(k.Rights)})
+		key := compiledKey{Name: k.Name, Hash: k.Hash, compiledRights: compiledRights(k.Rights)}
+		if k.Previous.Hash != "" {
+			key.Previous = &compiledPrevious{k.Previous.Hash, time.Unix(k.Previous.Until, 0).UTC().Format(time.RFC3339)}
+		}
+		out.APIKeys = append(out.APIKeys, key)
 	}
 	for _, caller := range c.IAMCallers {
 		out.IAMCallers = append(out.IAMCallers, compiledCaller{caller.ARN, compiledRights(caller.Rights)})

@@ -4,33 +4,63 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 func (r *reader) apiKeys(f Field) {
-	hash := regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	for _, item := range r.items(f) {
 		var k APIKey
 		known := r.rights(&k.Rights)
 		known["name"] = func(f Field) { k.Name = r.nameText(f) }
-		known["hash"] = func(f Field) {
-			// The value is not quoted: it may be the key itself.
-			var ok bool
-			if k.Hash, ok = r.text(f); ok && !hash.MatchString(k.Hash) {
-				r.fail(f, `must be "sha256:" and the 64 lower-case hex digits of the key's SHA-256; evergrant keys new prints it`)
-			}
-		}
+		known["hash"] = func(f Field) { k.Hash = r.keyHash(f) }
+		known["previous"] = func(f Field) { k.Previous = r.previousKey(f) }
 		got := r.object(item, known)
 		r.needs(item, "name", "hash", "allow", "integrations", "owners")
+		if f, ok := got["previous"]; ok && k.Previous.Hash == k.Hash {
+			r.fail(f, "is the key itself")
+		}
 		for _, other := range r.config.APIKeys {
 			if f, ok := got["name"]; ok && other.Name == k.Name {
-				r.fail(f, "is the name of another key")
+				r.fail(f, "is the name of another key; a key that replaces it goes into the same entry, the old one under previous")
 			}
-			if f, ok := got["hash"]; ok && other.Hash == k.Hash {
+			if f, ok := got["hash"]; ok && (other.Hash == k.Hash || other.Previous.Hash == k.Hash) {
 				r.fail(f, "is the hash of another key; make a new key for each caller")
+			}
+			if f, ok := got["previous"]; ok && k.Previous.Hash != "" && (other.Hash == k.Previous.Hash || other.Previous.Hash == k.Previous.Hash) {
+				r.fail(f, "holds the hash of another key")
 			}
 		}
 		r.config.APIKeys = append(r.config.APIKeys, k)
 	}
+}
+
+func (r *reader) keyHash(f Field) string {
+	s, ok := r.text(f)
+	digits, found := strings.CutPrefix(s, "sha256:")
+	if ok && (!found || len(digits) != 64 || strings.Trim(digits, "0123456789abcdef") != "") {
+		// The value is not quoted: it may be the key itself.
+		r.fail(f, `must be "sha256:" and the 64 lower-case hex digits of the key's SHA-256; evergrant keys new prints it`)
+	}
+	return s
+}
+
+// previousKey reads a key that is replaced. It has to end, or nobody would ever know
+// whether it may be taken out.
+func (r *reader) previousKey(f Field) PreviousKey {
+	var p PreviousKey
+	r.object(f, keys{
+		"hash": func(f Field) { p.Hash = r.keyHash(f) },
+		"until": func(f Field) {
+			s, ok := r.text(f)
+			t, err := time.Parse(time.RFC3339, s)
+			if ok && err != nil {
+				r.fail(f, "must be a time such as 2026-01-31T12:00:00Z, in quotes")
+			}
+			p.Until = t.Unix()
+		},
+	})
+	r.needs(f, "hash", "until")
+	return p
 }
 
 func (r *reader) iamCallers(f Field) {
@@ -60,6 +90,7 @@ func (r *reader) iamCallers(f Field) {
 // rights are the fields that both kinds of caller have.
 func (r *reader) rights(rights *Rights) keys {
 	return keys{
+		"imports_per_minute": func(f Field) { rights.ImportsPerMinute = r.count(f, 1_000_000) },
 		"allow": func(f Field) {
 			rights.Allow = r.texts(f, func(f Field, _ string) {
 				r.oneOf(f, ScopeConnect, ScopeToken, ScopeManage, ScopeAdmin, ScopeMetrics)

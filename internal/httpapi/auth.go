@@ -32,7 +32,7 @@ func guard(scope string, viaGateway bool, run operation) operation {
 		if err != nil {
 			return answer{}, err
 		}
-		x.caller = caller
+		x.caller, x.scope = caller, scope
 		if scope != scopeAny && !caller.MayScope(scope) {
 			return answer{}, &broker.Error{Code: broker.Forbidden, Detail: "The caller lacks the scope " + scope + "."}
 		}
@@ -49,7 +49,8 @@ func (x *exchange) callerByKey() (broker.Caller, error) {
 	if len(shown) == 1 {
 		scheme, key, _ := strings.Cut(shown[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if k, ok := x.Keys.KeyFor(secret.New(strings.TrimSpace(key))); ok {
+			if k, previous, ok := x.Keys.KeyFor(secret.New(strings.TrimSpace(key)), x.Now().Unix()); ok {
+				x.previousKey = previous
 				return broker.Caller{Name: k.Name, Rights: k.Rights}, nil
 			}
 		}

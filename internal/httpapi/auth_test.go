@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/httpapi"
 )
 
@@ -65,32 +66,84 @@ func TestWithoutAGatewayThereAreNoSuchRoutes(t *testing.T) {
 	serve(t, httpapi.New(w.cfg), "GET", "/iam/v1/integrations", nil).Want(t, 404, "not_found")
 }
 
-// Every route with every key: what lets a caller in is the route's scope, and nothing
-// else does.
+// Every operation that the OpenAPI document describes, with every kind of caller: what
+// lets one in is the operation's x-scope, and nothing else does. Callers that AWS has
+// authenticated are judged alike, under their own paths.
 func TestScopes(t *testing.T) {
 	w := newWorld(t)
 	allow := map[string][]string{
 		"all": {"connect", "token", "manage", "admin"}, "connect": {"connect"}, "token": {"token"}, "manage": {"manage"}, "admin": {"admin"},
 	}
-	for _, r := range httpapi.Routes() {
-		path := strings.NewReplacer("{id}", absent("conn_"), "{stand_in}", absent("st_")).Replace(r.Path)
-		for key, scopes := range allow {
-			g := w.Call(key, r.Method, path, "")
-			may := r.Scope == "any" || r.Scope == "none" || slices.Contains(scopes, r.Scope)
-			if in := g.Status != 403 && g.Status != 401; in != may {
-				t.Errorf("%s %s with the key %s: %d", r.Method, r.Path, key, g.Status)
+	operations := 0
+	for path, item := range document(t, w).Paths.Map() {
+		if !strings.HasPrefix(path, "/v1/") && path != "/healthz" {
+			continue // for browsers, or with a way of its own to know who asks
+		}
+		for method, op := range item.Operations() {
+			operations++
+			scope, _ := op.Extensions["x-scope"].(string)
+			at := strings.NewReplacer("{id}", absent("conn_"), "{stand_in}", absent("st_")).Replace(path)
+			for key, scopes := range allow {
+				may := scope == "any" || scope == "none" || slices.Contains(scopes, scope)
+				check := func(how string, g brokertest.Answer) {
+					t.Helper()
+					if in := g.Status != 403 && g.Status != 401; in != may {
+						t.Errorf("%s %s with %s %s: %d", method, path, how, key, g.Status)
+					}
+				}
+				check("the key", w.Call(key, method, at, ""))
+				if strings.HasPrefix(path, "/v1/") {
+					check("the role", w.request(method, "/iam"+at, http.Header{brokertest.ARNHeader: {"arn:aws:sts::123456789012:assumed-role/" + key + "/i-1"}}))
+				}
 			}
+			want := 401
+			if scope == "none" {
+				want = 200
+			}
+			if g := w.Call("", method, at, ""); g.Status != want {
+				t.Errorf("%s %s without a key: %d", method, path, g.Status)
+			}
+			w.Advance(61 * time.Second) // past the limit of refusals
 		}
-		want := 401
-		switch {
-		case r.Path == "/oauth/token":
-			want = 400 // it is open to all, and nothing was sent
-		case r.Scope == "none":
-			want = 200
+	}
+	for _, r := range httpapi.Routes() {
+		if strings.HasPrefix(r.Path, "/v1/") || r.Path == "/healthz" {
+			operations--
 		}
-		if g := w.Call("", r.Method, path, ""); g.Status != want && g.Status != 429 {
-			t.Errorf("%s %s without a key: %d", r.Method, r.Path, g.Status)
+	}
+	if operations != 0 {
+		t.Errorf("%d more operations are described than served", operations)
+	}
+}
+
+// A key that has been replaced is the same caller until its time is over, for its
+// connect sessions too.
+func TestAKeyIsReplacedWithoutAPause(t *testing.T) {
+	w := newWorld(t)
+	id, link := w.Session("freeagent", "alice")
+	fresh, hash := config.NewAPIKey()
+	for n := range w.cfg.Keys.APIKeys {
+		if k := &w.cfg.Keys.APIKeys[n]; k.Name == "all" {
+			k.Previous = config.PreviousKey{Hash: k.Hash, Until: w.Now().Add(time.Hour).Unix()}
+			k.Hash = hash
 		}
+	}
+	body := `{"confirm":"` + w.Return(w.Browser(), link, "").Get("evergrant_confirm") + `","owner":"alice"}`
+	withNew := func(method, path, body string) brokertest.Answer {
+		r := w.Request("", method, path, body)
+		r.Header.Set("Authorization", "Bearer "+fresh.Reveal())
+		return w.Browser().Do(r)
+	}
+	withNew("POST", "/v1/connect-sessions/"+id+"/confirm", body).Want(t, 200, "")
+	w.Call("all", "POST", "/v1/connect-sessions/"+id+"/confirm", body).Want(t, 200, "") // the same caller repeats it
+	if log := w.Log.String(); strings.Count(log, `"previous_key":true`) != 2 {          // of the request and of the audit
+		t.Errorf("the log does not tell the old key: %s", log)
+	}
+	w.Advance(time.Hour)
+	w.Call("all", "GET", "/v1/integrations", "").Want(t, 401, "")
+	withNew("GET", "/v1/integrations", "").Want(t, 200, "")
+	if log := w.Log.String(); strings.Contains(log, w.Key("all")) || strings.Contains(log, fresh.Reveal()) {
+		t.Error("a key is in the log")
 	}
 }
 

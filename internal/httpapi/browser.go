@@ -42,8 +42,8 @@ func (x *exchange) authorize() (answer, error) {
 		Head: x.r.Method == http.MethodHead, Cookies: x.cookies(),
 	}
 	if request.Session == "" && !request.Head {
-		if wait, over := x.openings.over(source(x.r.RemoteAddr)+" "+request.Integration, x.Now()); over {
-			return answer{}, &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Detail: "There were too many tries from your network. Wait a minute, then go back to the application and start again."}
+		if err := x.mayOpen(request.Integration); err != nil {
+			return answer{}, err
 		}
 	}
 	b, err := x.Broker.Authorize(x.r.Context(), request)
@@ -51,6 +51,21 @@ func (x *exchange) authorize() (answer, error) {
 		return answer{}, err
 	}
 	return x.toBrowser(b), nil
+}
+
+// mayOpen bounds public connects. What is refused by the first limit does not count
+// towards the second, so that one source cannot shut an integration to all others.
+func (x *exchange) mayOpen(integration string) error {
+	if _, ok := x.Keys.Integration(integration); !ok {
+		return nil // nothing is stored for it, and names that are none must not fill the limiters
+	}
+	if wait, over := x.openings.over(source(x.r.RemoteAddr)+" "+integration, x.Now()); over {
+		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Detail: "There were too many tries from your network. Wait a minute, then go back to the application and start again."}
+	}
+	if wait, over := x.public.over(integration, x.Now()); over {
+		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Detail: "Too many people are connecting at the moment. Wait a minute, then go back to the application and start again."}
+	}
+	return nil
 }
 
 // callback takes what the provider sent by way of the browser.

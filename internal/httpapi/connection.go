@@ -80,6 +80,7 @@ func (x *exchange) importConnection() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	x.target = result.ID
 	status := http.StatusCreated
 	switch {
 	case result.Existed:

@@ -22,13 +22,14 @@ type face struct {
 	unknown  resource // answers for every path that is none
 	style    string   // the pages' Content-Security-Policy source of their style
 	failures limiter  // of API callers
-	openings limiter  // of public connects
+	openings limiter  // of public connects, by source and integration
+	public   limiter  // of public connects, by integration
 }
 
 func newFace(cfg Config) *face {
 	f := &face{
 		Config: cfg, mux: http.NewServeMux(), style: styleHash(),
-		failures: limiter{max: maxFailures}, openings: limiter{max: maxOpenings},
+		failures: limiter{max: maxFailures}, openings: limiter{max: maxOpenings}, public: limiter{max: maxPublic},
 	}
 	f.unknown = resource{face: f, path: "unknown", render: problem, methods: map[string]operation{}}
 	f.mux.Handle("/", f.unknown)
@@ -91,9 +92,12 @@ type exchange struct {
 	id     string        // request id
 	caller broker.Caller // of an API operation with a scope
 	query  map[string]string
+	scope  string // that the operation demands of it
 	// For the log alone.
-	code  broker.Code
-	cause error
+	code        broker.Code
+	cause       error
+	previousKey bool   // the caller showed a key that has been replaced
+	target      string // what the operation made or changed, where the path does not tell
 }
 
 // resource is one path. It is the outermost frame of each request.
@@ -125,6 +129,7 @@ func (s resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // a caller who has gone away is no event
 	s.log(x, a.status, s.Now().Sub(began))
+	s.audit(x, a.status)
 }
 
 // requestID never comes from a header of the request: it would let a caller write
@@ -182,6 +187,7 @@ func (s resource) failed(x *exchange, err error) answer {
 		e = &broker.Error{Code: broker.Internal, Detail: "Something went wrong on our side. The request id finds it in the log.", Err: err}
 	}
 	x.code, x.cause = e.Code, e.Err
+	x.failedOn(e)
 	render := s.render
 	if e.Code == methodNotAllowed || e.Code == broker.Forbidden && x.r.Method == http.MethodOptions {
 		render = problem // no browser shows these to a person
@@ -203,6 +209,9 @@ func (s resource) log(x *exchange, status int, took time.Duration) {
 	}
 	if x.caller.Name != "" {
 		attrs = append(attrs, slog.String("caller", x.caller.Name))
+	}
+	if x.previousKey {
+		attrs = append(attrs, slog.Bool("previous_key", true))
 	}
 	if id := x.r.PathValue("id"); strings.HasPrefix(id, "conn_") && len(id) <= 64 {
 		attrs = append(attrs, slog.String("connection", id))

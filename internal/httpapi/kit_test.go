@@ -21,6 +21,11 @@ const (
 	gatewayCallers = `
 iam_callers:
   - {arn: "arn:aws:sts::123456789012:assumed-role/backend/*", allow: [connect, token, manage], integrations: ["*"], owners: ["*"]}
+  - {arn: "arn:aws:sts::123456789012:assumed-role/all/*", allow: [connect, token, manage, admin], integrations: ["*"], owners: ["*"]}
+  - {arn: "arn:aws:sts::123456789012:assumed-role/connect/*", allow: [connect], integrations: ["*"], owners: ["*"]}
+  - {arn: "arn:aws:sts::123456789012:assumed-role/token/*", allow: [token], integrations: ["*"], owners: ["*"]}
+  - {arn: "arn:aws:sts::123456789012:assumed-role/manage/*", allow: [manage], integrations: ["*"], owners: ["*"]}
+  - {arn: "arn:aws:sts::123456789012:assumed-role/admin/*", allow: [admin], integrations: ["*"], owners: ["*"]}
 `
 )
 

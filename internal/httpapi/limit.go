@@ -8,11 +8,13 @@ import (
 )
 
 // Limits of one source in one minute and one process. A key has 256 random bits and
-// cannot be guessed at any rate; what the first one bounds is the noise. The second
-// bounds how many sessions a stranger can have stored, where connect is public.
+// cannot be guessed at any rate; what the first one bounds is the noise. The others
+// bound how many sessions strangers can have stored, where connect is public: one of
+// them, and all of them at one integration.
 const (
 	maxFailures = 60
 	maxOpenings = 30
+	maxPublic   = 600
 )
 
 // maxSources bounds the memory of a limiter. Past it, all further sources of a minute

@@ -29,6 +29,7 @@ func (x *exchange) createSession() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	x.target = sessionTarget(made.ID)
 	return reply(http.StatusCreated, wire.NewSession{ID: made.ID, AuthorizeURL: made.AuthorizeURL, ExpiresAt: wire.Time(made.ExpiresAt)})
 }
 
@@ -61,5 +62,6 @@ func (x *exchange) confirm() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	x.target = v.ID
 	return reply(http.StatusOK, connectionOf(v))
 }

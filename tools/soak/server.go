@@ -56,7 +56,7 @@ func newServer(binary, folder string, sites []*site) (*server, error) {
 	file, err := json.Marshal(map[string]any{
 		"integrations": integrations,
 		"api_keys": []any{map[string]any{
-			"name": "soak", "hash": "sha256:" + hex.EncodeToString(sum[:]), "allow": []string{"token", "manage"},
+			"name": "soak", "hash": "sha256:" + hex.EncodeToString(sum[:]), "allow": []string{"token", "manage"}, "imports_per_minute": 1_000_000,
 			"integrations": []string{"*"}, "owners": []string{"*"},
 		}},
 	})

@@ -58,7 +58,7 @@ type Options struct {
 // Caller may do everything that a backend may.
 func Caller() broker.Caller {
 	return broker.Caller{Name: "backend", Rights: config.Rights{
-		Allow: []string{"connect", "token", "manage"}, Integrations: []string{"*"}, Owners: []string{"*"},
+		Allow: []string{"connect", "token", "manage"}, Integrations: []string{"*"}, Owners: []string{"*"}, ImportsPerMinute: 1_000_000,
 	}}
 }
 
