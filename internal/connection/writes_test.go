@@ -262,7 +262,8 @@ var cases = []struct {
 	},
 	{
 		"force",
-		connection.Force{Gen: 3, Now: 160}, nil,
+		connection.Force{Gen: 3, Now: 160},
+		nil,
 		map[string]func(*connection.Record){"forced since": func(r *connection.Record) { r.ForcedAt, r.ForcedGen = 155, 3 }},
 		false,
 	},
