@@ -6,14 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // replayNow replays what was rescued, without waiting for the minute.
 func (n *node) replayNow(ctx context.Context) (any, error) {
+	before := n.rescue.Pending()
 	n.replay(ctx, true)
-	return struct {
-		Pending int `json:"pending"` // records that could not be replayed yet; the log says why
-	}{n.rescue.Pending()}, nil
+	pending := n.rescue.Pending()
+	return wire.ReplayResult{Replayed: max(0, before-pending), Pending: pending}, nil
 }
 
 // raiseEpoch is for a data folder that was restored from a backup: from its next start

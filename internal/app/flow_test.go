@@ -141,6 +141,10 @@ func TestRescuedTokensComeBack(t *testing.T) {
 	if got, err := d.wake(batch); err != nil || got != `{"batchItemFailures":[{"itemIdentifier":"m0"},{"itemIdentifier":"m1"}]}` {
 		t.Errorf("while the table is away: %s, %v", got, err)
 	}
+	d.givenUp("rescue-replay", rescueQueue, 1, 1, sent[0], `{"id":"`+id+`"}`)
+	if sent := d.aws.Sent(rescueQueue); len(sent) != 2 || sent[1] != sent[0] {
+		t.Errorf("%d records once it was sent anew", len(sent))
+	}
 	down = false
 	if got, err := d.wake(batch); err != nil || got != `{"batchItemFailures":[{"itemIdentifier":"m1"}]}` {
 		t.Errorf("once it is back: %s, %v", got, err)
@@ -150,6 +154,35 @@ func TestRescuedTokensComeBack(t *testing.T) {
 		t.Errorf("after the rescue: generation %v, live %v", token["generation"], info.Live)
 	}
 	d.notLogged(token["access_token"].(string), "CANARY")
+}
+
+// givenUp puts messages among the dead letters of a queue and has an operator replay them.
+func (d *deployment) givenUp(command, queue string, replayed, pending float64, bodies ...string) {
+	d.t.Helper()
+	for _, body := range bodies {
+		d.aws.Deliver(queue+"-dead", body)
+	}
+	if got := d.call(200, "POST", "/v1/admin/"+command, ""); got["replayed"] != replayed || got["pending"] != pending || got["more"] != false {
+		d.t.Errorf("%s: %v\n%s", command, got, d.log)
+	}
+}
+
+// TestChunksThatWereGivenUpAreReplayed: they are on their queue again, as they were; what
+// is no chunk stays among the dead letters.
+func TestChunksThatWereGivenUpAreReplayed(t *testing.T) {
+	d := onBolt(t)
+	const good = `{"integration":"askfred","minute":29555703,"ids":["conn_1","conn_2"]}`
+	d.givenUp("chunk-replay", chunkQueue, 1, 1, good, "poison")
+	if sent, groups := d.aws.Sent(chunkQueue), d.aws.Groups(chunkQueue); !slices.Equal(sent, []string{good}) || !slices.Equal(groups, []string{"askfred"}) {
+		t.Errorf("%v of %v", sent, groups)
+	}
+	d.aws.Refuse("AmazonSQS.SendMessage", "InternalFailure")
+	d.givenUp("chunk-replay", chunkQueue, 0, 1, good)
+	if left := d.aws.Waiting(chunkQueue + "-dead"); !slices.Equal(left, []string{"poison", good}) {
+		t.Errorf("left: %v", left)
+	}
+	d.aws.Refuse("AmazonSQS.ReceiveMessage", "AccessDeniedException")
+	d.call(500, "POST", "/v1/admin/chunk-replay", "")
 }
 
 // batchOf is Lambda's event for messages of a queue, with ids m0, m1, ….

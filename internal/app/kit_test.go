@@ -42,7 +42,7 @@ integrations:
   redbooth: {client_id: app, client_secret: "${secretsmanager:evergrant/redbooth}", binding: cookie, return_to: ["https://app.example.com/*"]}
   askfred: {client_id: app, client_secret: "${ssm:/evergrant/askfred}", return_to: ["https://app.example.com/*"]}
 api_keys:
-  - {name: backend, hash: "HASH", allow: [connect, token, manage], integrations: ["*"], owners: ["*"]}
+  - {name: backend, hash: "HASH", allow: [connect, token, manage, admin], integrations: ["*"], owners: ["*"]}
 iam_callers:
   - {arn: "arn:aws:sts::123456789012:assumed-role/backend/*", allow: [token], integrations: ["*"], owners: ["*"]}
 `

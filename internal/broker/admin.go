@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
@@ -33,54 +35,99 @@ func (b *Broker) RotateKeys(ctx context.Context) (RotatedKeys, error) {
 
 // Resealed counts what a reseal did.
 type Resealed struct {
-	Resealed int `json:"resealed"` // connections whose tokens stand under the primary key now
-	Current  int `json:"current"`  // that stood under it before
-	Busy     int `json:"busy"`     // left alone: a refresh was under way, or had just ended
-	Failed   int `json:"failed"`   // whose tokens do not open; the log names them
+	Resealed int // connections whose tokens stand under the primary key now
+	Current  int // that stood under it before
+	Busy     int // left alone: a refresh was under way, or had just ended
+	Failed   int // whose tokens do not open; the log names them
+	// Next is where the next call goes on; "" once all connections were looked at.
+	Next string
 }
 
-// Reseal seals the tokens of every connection under the primary data key. A connection
-// that is being refreshed is left alone: its save seals anew by itself.
-func (b *Broker) Reseal(ctx context.Context) (Resealed, error) {
-	var out Resealed
+// resealTime is how long one call of Reseal begins pages: what waits for it may be a
+// gateway.
+const resealTime = 12 * time.Second
+
+// Reseal seals the tokens of connections under the primary data key, from a cursor on,
+// "" for the beginning, until its time is over. A connection that is being refreshed
+// is left alone: its save seals anew by itself.
+func (b *Broker) Reseal(ctx context.Context, cursor string) (Resealed, error) {
 	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
-		return out, internal(err)
+		return Resealed{}, internal(err)
 	}
-	err := b.eachConnection(ctx, func(id string) error {
-		rec, err := b.Store.Get(ctx, id)
-		if err != nil || (rec.Access == "" && rec.Refresh == "") {
-			return nil // gone, or a receipt
+	var run resealing
+	var after string
+	at := secret.Place{Table: "connections", ID: "reseal", Field: "cursor"}
+	if cursor != "" {
+		var err error
+		if after, err = b.openCursor(ctx, at, cursor); err != nil {
+			return Resealed{}, fail(InvalidRequest, "cursor is not one that a reseal gave")
 		}
-		w, current, err := b.resealing(ctx, rec)
-		switch {
-		case err != nil:
-			out.Failed++
-			b.Log.Error("reseal", "connection", id, "error", err.Error())
-			return nil
-		case current:
-			out.Current++
-			return nil
+	}
+	for until := b.Now().Add(resealTime); ; {
+		page, err := b.Store.Connections.Scan(ctx, after, tickPage)
+		if err == nil {
+			err = inParallel(page.Keys, func(key string) error { return b.resealOne(ctx, key, &run) })
 		}
-		res, err := b.Store.Write(ctx, id, w)
 		if err != nil {
-			return err
+			return run.out, internal(err)
 		}
-		if res.Applied {
-			out.Resealed++
-		} else {
-			out.Busy++
+		if after = page.Next; after == "" {
+			return run.out, nil
 		}
-		return nil
-	})
-	if err != nil {
-		return out, internal(err)
+		if !b.Now().Before(until) {
+			if run.out.Next, err = b.sealCursor(ctx, at, after); err != nil {
+				return run.out, internal(err)
+			}
+			return run.out, nil
+		}
 	}
-	return out, nil
 }
 
-// resealing is the write that seals a connection's tokens anew; current: there is
+// resealing is one call of Reseal.
+type resealing struct {
+	mu  sync.Mutex
+	out Resealed // guarded by mu
+}
+
+func (run *resealing) count(which *int) {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	*which++
+}
+
+func (b *Broker) resealOne(ctx context.Context, id string, run *resealing) error {
+	if !validID(id, "conn_") {
+		return nil
+	}
+	rec, err := b.Store.Get(ctx, id)
+	if err != nil || (rec.Access == "" && rec.Refresh == "") {
+		return nil // gone, or a receipt
+	}
+	w, current, err := b.resealWrite(ctx, rec)
+	switch {
+	case err != nil:
+		b.Log.Error("reseal", "connection", id, "error", err.Error())
+		run.count(&run.out.Failed)
+		return nil
+	case current:
+		run.count(&run.out.Current)
+		return nil
+	}
+	res, err := b.Store.Write(ctx, id, w)
+	switch {
+	case err != nil:
+		return err
+	case res.Applied:
+		run.count(&run.out.Resealed)
+	default:
+		run.count(&run.out.Busy)
+	}
+	return nil
+}
+
+// resealWrite is the write that seals a connection's tokens anew; current: there is
 // nothing to do.
-func (b *Broker) resealing(ctx context.Context, rec connection.Record) (w connection.Reseal, current bool, err error) {
+func (b *Broker) resealWrite(ctx context.Context, rec connection.Record) (w connection.Reseal, current bool, err error) {
 	w = connection.Reseal{Gen: rec.Gen, OldAccess: rec.Access, OldRT: rec.Refresh}
 	current = true
 	for _, f := range []struct {
@@ -110,15 +157,6 @@ func (b *Broker) resealing(ctx context.Context, rec connection.Record) (w connec
 		*f.sealed = item.Bytes(sealed)
 	}
 	return w, current, nil
-}
-
-func (b *Broker) eachConnection(ctx context.Context, do func(id string) error) error {
-	return b.eachKey(ctx, func(key string) error {
-		if !validID(key, "conn_") {
-			return nil
-		}
-		return do(key)
-	})
 }
 
 func (b *Broker) eachKey(ctx context.Context, do func(key string) error) error {

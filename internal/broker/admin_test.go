@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -17,11 +19,11 @@ func TestRotateAndReseal(t *testing.T) {
 	if err != nil || keys.Token != 2 {
 		t.Fatalf("%+v, %v", keys, err)
 	}
-	first, err := b.Reseal(t.Context())
+	first, err := b.Reseal(t.Context(), "")
 	if err != nil || first.Resealed != 5 || first.Current+first.Busy+first.Failed != 0 {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	again, err := b.Reseal(t.Context())
+	again, err := b.Reseal(t.Context(), "")
 	if err != nil || again.Resealed != 0 || again.Current != 5 {
 		t.Fatalf("%+v, %v", again, err)
 	}
@@ -33,6 +35,38 @@ func TestRotateAndReseal(t *testing.T) {
 		if _, err := b.Token(t.Context(), caller(), id, 60, nil); err != nil {
 			t.Errorf("%s does not open: %v", id, err)
 		}
+	}
+}
+
+// A reseal that has no more time goes on where it stopped, each connection once.
+func TestResealGoesOn(t *testing.T) {
+	w := newWorld(t, "")
+	w.connect("one", 230)
+	b := w.start(func(c *broker.Config) {
+		c.Now = func() time.Time { // each look at the clock finds the time over
+			w.advance(13 * time.Second)
+			return w.clock()
+		}
+	})
+	if _, err := b.RotateKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sum, calls := 0, 0
+	for cursor := ""; ; calls++ {
+		rep, err := b.Reseal(t.Context(), cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += rep.Resealed
+		if cursor = rep.Next; cursor == "" {
+			break
+		}
+	}
+	if sum != 230 || calls < 2 {
+		t.Errorf("%d resealed by %d calls", sum, calls+1)
+	}
+	if _, err := b.Reseal(t.Context(), "forged"); err == nil {
+		t.Error("a cursor that nobody gave is taken")
 	}
 }
 

@@ -103,12 +103,12 @@ func TestHealth(t *testing.T) {
 func TestPanicIsAnAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.Admin = map[string]func(context.Context) (any, error){
-		"export":  func(context.Context) (any, error) { panic("CANARY-token") },
-		"reseal":  func(context.Context) (any, error) { return nil, errors.New("the cause") },
-		"restore": func(context.Context) (any, error) { return func() {}, nil },
+		"export":     func(context.Context) (any, error) { panic("CANARY-token") },
+		"rotate-key": func(context.Context) (any, error) { return nil, errors.New("the cause") },
+		"restore":    func(context.Context) (any, error) { return func() {}, nil },
 	}
 	h := httpapi.New(w.cfg)
-	for path, method := range map[string]string{"/v1/admin/export": "GET", "/v1/admin/reseal": "POST", "/v1/admin/restore": "POST"} {
+	for path, method := range map[string]string{"/v1/admin/export": "GET", "/v1/admin/rotate-key": "POST", "/v1/admin/restore": "POST"} {
 		g := serve(t, h, method, path, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("all")) })
 		g.Want(t, 500, `"code":"internal"`)
 		if strings.Contains(g.Body, "CANARY") || strings.Contains(g.Body, "goroutine") || strings.Contains(g.Body, "the cause") {
@@ -123,14 +123,16 @@ func TestPanicIsAnAnswer(t *testing.T) {
 
 func TestAdminCommands(t *testing.T) {
 	w := newWorld(t)
-	w.Call("all", "POST", "/v1/admin/reseal", "").Want(t, 404, "not_found")
+	w.Call("all", "POST", "/v1/admin/chunk-replay", "").Want(t, 404, "not_found")
 	w.cfg.Admin = map[string]func(context.Context) (any, error){
-		"reseal": func(context.Context) (any, error) { return map[string]int{"resealed": 3}, nil },
+		"chunk-replay": func(context.Context) (any, error) { return map[string]int{"replayed": 3}, nil },
 	}
 	h := httpapi.New(w.cfg)
 	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("admin")) }
-	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).Want(t, 200, `{"resealed":3}`)
-	serve(t, h, "GET", "/v1/admin/reseal", asAdmin).Want(t, 405, "")
+	serve(t, h, "POST", "/v1/admin/chunk-replay", asAdmin).Want(t, 200, `{"replayed":3}`)
+	serve(t, h, "GET", "/v1/admin/chunk-replay", asAdmin).Want(t, 405, "")
+	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).Want(t, 200, `"next":null`)
+	serve(t, h, "POST", "/v1/admin/reseal?cursor=forged", asAdmin).Want(t, 400, "cursor")
 }
 
 func TestEachFunctionServesItsOwn(t *testing.T) {

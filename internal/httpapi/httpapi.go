@@ -40,7 +40,7 @@ type Config struct {
 	// Prometheus reads. Nil: the route answers 404.
 	Metrics func() (kind string, text []byte, err error)
 	// Admin holds what the operator's routes do, by the last part of their path:
-	// rotate-key, reseal, rescue-replay, restore, export. What a function returns
+	// rotate-key, rescue-replay, chunk-replay, restore, export. What a function returns
 	// becomes the JSON of the answer. The route of an absent one answers 404.
 	Admin map[string]func(context.Context) (any, error)
 }
@@ -49,7 +49,6 @@ type Config struct {
 func Commands(b *broker.Broker) map[string]func(context.Context) (any, error) {
 	return map[string]func(context.Context) (any, error){
 		"rotate-key": func(ctx context.Context) (any, error) { return b.RotateKeys(ctx) },
-		"reseal":     func(ctx context.Context) (any, error) { return b.Reseal(ctx) },
 		"export":     func(ctx context.Context) (any, error) { return b.Export(ctx) },
 	}
 }

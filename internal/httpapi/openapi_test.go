@@ -101,6 +101,7 @@ func TestDocumentHasTheMembers(t *testing.T) {
 		"ImportRequest": wire.ImportRequest{}, "TagsRequest": wire.TagsRequest{}, "Connection": wire.Connection{}, "Account": wire.Account{},
 		"Entry": wire.Entry{}, "Receipt": wire.Receipt{}, "RefreshRequest": wire.RefreshRequest{}, "Token": wire.Token{}, "TokenAPI": wire.TokenAPI{}, "Rejection": wire.Rejection{},
 		"Integration": wire.Integration{}, "Client": wire.Client{}, "Circuit": wire.Circuit{}, "Hour": wire.Hour{}, "Health": wire.Health{},
+		"RotateResult": wire.RotateResult{}, "ResealResult": wire.ResealResult{}, "ReplayResult": wire.ReplayResult{},
 		"Problem": wire.Problem{}, "ConnectionList": wire.List[wire.Connection]{}, "IntegrationList": wire.List[wire.Integration]{}, "HourList": wire.List[wire.Hour]{},
 		"StandInRequest": wire.StandInRequest{}, "NewStandIn": wire.NewStandIn{}, "StandIn": wire.StandIn{}, "StandInList": wire.List[wire.StandIn]{},
 		"OAuthToken": wire.OAuthToken{}, "OAuthError": wire.OAuthError{},

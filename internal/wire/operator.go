@@ -46,3 +46,26 @@ type Health struct {
 	Version string `json:"version"`
 	Store   string `json:"store"` // ok or unreachable
 }
+
+// RotateResult is the answer of POST /v1/admin/rotate-key: the numbers of the data keys
+// that seal from now on.
+type RotateResult struct {
+	Flow  int64 `json:"flow"`
+	Token int64 `json:"token"`
+}
+
+// ResealResult is the answer of POST /v1/admin/reseal: what became of connections.
+type ResealResult struct {
+	Resealed int     `json:"resealed"` // stand under the primary key now
+	Current  int     `json:"current"`  // stood under it before
+	Busy     int     `json:"busy"`     // left alone: a refresh was under way
+	Failed   int     `json:"failed"`   // do not open; the log names them
+	Next     *string `json:"next"`     // the cursor of the next request, null at the end
+}
+
+// ReplayResult is the answer of POST /v1/admin/rescue-replay and chunk-replay.
+type ReplayResult struct {
+	Replayed int  `json:"replayed"`
+	Pending  int  `json:"pending"` // could not be replayed yet; the log says why
+	More     bool `json:"more"`    // the time was over: the same request goes on
+}

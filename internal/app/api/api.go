@@ -3,7 +3,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -32,16 +31,7 @@ func New(p app.Parts) http.Handler {
 		return caller.UserARN, ok
 	}
 	c.Admin = httpapi.Commands(c.Broker) // the restore epoch is a parameter of the template
-	c.Admin["rescue-replay"] = func(ctx context.Context) (any, error) {
-		records, recordsKept, err := rescue.Redrive(ctx, p.Env.RescueDeadLetters)
-		ids, idsKept, chunkErr := chunks.Redrive(ctx, p.Env.ChunkDeadLetters)
-		return replayed{records + ids, recordsKept + idsKept}, errors.Join(err, chunkErr)
-	}
+	c.Admin["rescue-replay"] = func(ctx context.Context) (any, error) { return rescue.Redrive(ctx, p.Env.RescueDeadLetters) }
+	c.Admin["chunk-replay"] = func(ctx context.Context) (any, error) { return chunks.Redrive(ctx, p.Env.ChunkDeadLetters) }
 	return httpapi.NewAPI(c)
-}
-
-// replayed is what became of the dead letters.
-type replayed struct {
-	Requeued int `json:"requeued"` // are on their way to the refresh function again
-	Pending  int `json:"pending"`  // could not be read or sent, and stay
 }

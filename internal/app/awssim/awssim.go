@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -28,6 +29,7 @@ type Server struct {
 	refusals   map[string]string
 	sent       map[string][]string
 	groups     map[string][]string
+	waiting    map[string][]message
 	calls      []string
 }
 
@@ -39,7 +41,7 @@ func New() *Server {
 	aead, _ := cipher.NewGCMWithRandomNonce(block)
 	return &Server{
 		aead: aead, parameters: map[string]string{}, secrets: map[string]string{},
-		refusals: map[string]string{}, sent: map[string][]string{}, groups: map[string][]string{},
+		refusals: map[string]string{}, sent: map[string][]string{}, groups: map[string][]string{}, waiting: map[string][]message{},
 	}
 }
 
@@ -80,6 +82,30 @@ func (s *Server) Groups(queue string) []string {
 	return append([]string(nil), s.groups[queue]...)
 }
 
+// A message waits in a queue. One that was received stays hidden for good.
+type message struct {
+	body, receipt string
+	hidden        bool
+}
+
+// Deliver puts a message into a queue, by its URL, to be received.
+func (s *Server) Deliver(queue, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[queue] = append(s.waiting[queue], message{body: body, receipt: rand.Text()})
+}
+
+// Waiting returns the bodies of the messages that were delivered to a queue, by its
+// URL, and not deleted.
+func (s *Server) Waiting(queue string) (bodies []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.waiting[queue] {
+		bodies = append(bodies, m.body)
+	}
+	return bodies
+}
+
 // Calls returns the operations that were asked for, in order.
 func (s *Server) Calls() []string {
 	s.mu.Lock()
@@ -99,6 +125,8 @@ type request struct {
 	QueueURL          string            `json:"QueueUrl"`
 	MessageBody       string            `json:"MessageBody"`
 	MessageGroupID    string            `json:"MessageGroupId"`
+	ReceiptHandle     string            `json:"ReceiptHandle"`
+	Most              int               `json:"MaxNumberOfMessages"`
 }
 
 type object map[string]any
@@ -147,10 +175,33 @@ func (s *Server) answer(operation string, in request) (out any, errorType string
 	case "AmazonSQS.SendMessage":
 		s.sent[in.QueueURL] = append(s.sent[in.QueueURL], in.MessageBody)
 		s.groups[in.QueueURL] = append(s.groups[in.QueueURL], in.MessageGroupID)
-		sum := md5.Sum([]byte(in.MessageBody)) // the SDK compares it
-		return object{"MessageId": rand.Text(), "MD5OfMessageBody": hex.EncodeToString(sum[:])}, ""
+		return object{"MessageId": rand.Text(), "MD5OfMessageBody": digest(in.MessageBody)}, ""
+	case "AmazonSQS.ReceiveMessage":
+		return s.receive(in), ""
+	case "AmazonSQS.DeleteMessage":
+		s.waiting[in.QueueURL] = slices.DeleteFunc(s.waiting[in.QueueURL], func(m message) bool { return m.receipt == in.ReceiptHandle })
+		return object{}, ""
 	}
 	return nil, "UnknownOperationException"
+}
+
+// receive gives messages that nobody was given before, as a queue does until they
+// become visible again. It gives fewer than it could, as SQS may.
+func (s *Server) receive(in request) any {
+	given := []object{}
+	for n := range s.waiting[in.QueueURL] {
+		if m := &s.waiting[in.QueueURL][n]; !m.hidden && len(given) < max(1, in.Most-1) {
+			m.hidden = true
+			given = append(given, object{"MessageId": rand.Text(), "ReceiptHandle": m.receipt, "Body": m.body, "MD5OfBody": digest(m.body)})
+		}
+	}
+	return object{"Messages": given}
+}
+
+// digest is what the SDK compares a message's body with.
+func digest(body string) string {
+	sum := md5.Sum([]byte(body))
+	return hex.EncodeToString(sum[:])
 }
 
 // bound is what a ciphertext is bound to: the key and the encryption context. A map
