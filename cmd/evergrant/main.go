@@ -39,9 +39,12 @@ type commands struct {
 	StandIn    standInCommand    `cmd:"" group:"connections" help:"Refresh tokens for software that insists on refreshing by itself."`
 	Revive     reviveCommand     `cmd:"" group:"connections" help:"After an incident at a provider: take back its verdicts, without the users."`
 
+	Rescue rescueCommand `cmd:"" group:"operate" help:"Replay tokens that could not be saved when they came."`
+	Chunks chunksCommand `cmd:"" group:"operate" help:"Replay refreshes that were given up, on AWS."`
+
 	Providers  providersCommand  `cmd:"" group:"set up" help:"Show what the catalogue knows of the providers."`
 	Config     configCommand     `cmd:"" group:"set up" help:"Check or build a configuration."`
-	Keys       keysCommand       `cmd:"" group:"set up" help:"Make API keys."`
+	Keys       keysCommand       `cmd:"" group:"set up" help:"Make API keys; rotate the data keys that seal tokens."`
 	Completion completionCommand `cmd:"" group:"set up" help:"Print what makes bash, zsh or fish complete this command."`
 	Complete   completeCommand   `cmd:"" hidden:"" name:"__complete" help:"Candidates for the last of the words; the completions ask this."`
 	Version    versionCommand    `cmd:"" group:"set up" help:"Print the version."`
@@ -125,7 +128,7 @@ func newParser(p *process) (*kong.Kong, error) {
 			"Begin with: evergrant dev"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ExplicitGroups([]kong.Group{
-			{Key: "run", Title: "Run"}, {Key: "connections", Title: "Connections (of the server at --url)"}, {Key: "set up", Title: "Set up"},
+			{Key: "run", Title: "Run"}, {Key: "connections", Title: "Connections (of the server at --url)"}, {Key: "operate", Title: "Operate (the server at --url)"}, {Key: "set up", Title: "Set up"},
 		}),
 		kong.Vars{"dev_data": devDataFolder(), "server": defaultServer},
 		kong.Exit(os.Exit), kong.Writers(p.stdout, p.stderr),

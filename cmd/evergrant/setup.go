@@ -127,9 +127,11 @@ func (c *buildCommand) Run(p *process) error {
 	return os.WriteFile(c.Out, append(compiled, '\n'), 0o644)
 }
 
-// keysCommand is about API keys.
+// keysCommand is about API keys, and the data keys of a server.
 type keysCommand struct {
-	New newKeyCommand `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
+	New    newKeyCommand    `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
+	Rotate rotateKeyCommand `cmd:"" help:"Have the server make new data keys, which seal from now on."`
+	Reseal resealCommand    `cmd:"" help:"Have the server seal all tokens anew under the newest data key."`
 }
 
 // keyName is what the configuration takes as a key's name.

@@ -162,7 +162,7 @@ func (d *deployment) givenUp(command, queue string, replayed, pending float64, b
 	for _, body := range bodies {
 		d.aws.Deliver(queue+"-dead", body)
 	}
-	if got := d.call(200, "POST", "/v1/admin/"+command, ""); got["replayed"] != replayed || got["pending"] != pending || got["more"] != false {
+	if got := d.callAs(operatorKey, 200, "POST", "/v1/admin/"+command, ""); got["replayed"] != replayed || got["pending"] != pending || got["more"] != false {
 		d.t.Errorf("%s: %v\n%s", command, got, d.log)
 	}
 }
@@ -182,7 +182,7 @@ func TestChunksThatWereGivenUpAreReplayed(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	d.aws.Refuse("AmazonSQS.ReceiveMessage", "AccessDeniedException")
-	d.call(500, "POST", "/v1/admin/chunk-replay", "")
+	d.callAs(operatorKey, 500, "POST", "/v1/admin/chunk-replay", "")
 }
 
 // batchOf is Lambda's event for messages of a queue, with ids m0, m1, ….

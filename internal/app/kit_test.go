@@ -33,6 +33,7 @@ const (
 	chunkQueue  = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-ChunkQueue"
 	rescueQueue = "https://sqs.eu-central-1.amazonaws.com/123456789012/evergrant-RescueQueue"
 	apiKey      = "evg_example" // the one of the sample events
+	operatorKey = "evg_operator"
 )
 
 // settings are the packaged configuration, before the providers are pointed to the
@@ -42,7 +43,8 @@ integrations:
   redbooth: {client_id: app, client_secret: "${secretsmanager:evergrant/redbooth}", binding: cookie, return_to: ["https://app.example.com/*"]}
   askfred: {client_id: app, client_secret: "${ssm:/evergrant/askfred}", return_to: ["https://app.example.com/*"]}
 api_keys:
-  - {name: backend, hash: "HASH", allow: [connect, token, manage, admin], integrations: ["*"], owners: ["*"]}
+  - {name: backend, hash: "HASH", allow: [connect, token, manage], integrations: ["*"], owners: ["*"]}
+  - {name: operator, hash: "OPERATOR", allow: [admin], integrations: ["*"], owners: ["*"]}
 iam_callers:
   - {arn: "arn:aws:sts::123456789012:assumed-role/backend/*", allow: [token], integrations: ["*"], owners: ["*"]}
 `
@@ -129,7 +131,9 @@ func newDeployment(t *testing.T, vars map[string]string) *deployment {
 // packaged is the compiled configuration, with the simulators' endpoints.
 func (d *deployment) packaged() []byte {
 	d.t.Helper()
-	c, err := yamlfile.Parse([]byte(strings.ReplaceAll(settings, "HASH", config.HashAPIKey(secret.New(apiKey)))))
+	c, err := yamlfile.Parse([]byte(strings.NewReplacer(
+		"HASH", config.HashAPIKey(secret.New(apiKey)), "OPERATOR", config.HashAPIKey(secret.New(operatorKey)),
+	).Replace(settings)))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -202,11 +206,16 @@ func (d *deployment) browser() *brokertest.Browser { return brokertest.NewBrowse
 // call is one API call of the backend; it fails the test unless the status is want.
 func (d *deployment) call(want int, method, path, body string) map[string]any {
 	d.t.Helper()
+	return d.callAs(apiKey, want, method, path, body)
+}
+
+func (d *deployment) callAs(key string, want int, method, path, body string) map[string]any {
+	d.t.Helper()
 	r, err := http.NewRequestWithContext(d.t.Context(), method, "https://"+gatewayHost+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+apiKey)
+	r.Header.Set("Authorization", "Bearer "+key)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}

@@ -268,9 +268,10 @@ func poison(t *testing.T, c *cloud) {
 	dead.send(`{"integration":"askfred","minute":1,"ids":["` + id + `"]}`)
 	dead.queue = "RescueDeadLetters"
 	dead.send(`{"id":"` + id + `","record":"c2VhbGVk"}`)
-	got := d.call(200, "POST", "/v1/admin/rescue-replay", "")
-	if got["requeued"] != 2.0 || got["pending"] != float64(len(bodies)) {
-		t.Errorf("rescue-replay: %v", got)
+	for command, stay := range map[string]int{"rescue-replay": 0, "chunk-replay": len(bodies)} {
+		if got := d.call(200, "POST", "/v1/admin/"+command, ""); got["replayed"] != 1.0 || got["pending"] != float64(stay) || got["more"] != false {
+			t.Errorf("%s: %v", command, got)
+		}
 	}
 	for queue, want := range map[string]int{"ChunkDeadLetters": len(bodies), "RescueDeadLetters": 0, "ChunkQueue": 1, "RescueQueue": 1} {
 		if n := d.waiting(t, queue); n != want {
