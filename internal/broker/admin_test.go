@@ -44,8 +44,8 @@ func TestResealGoesOn(t *testing.T) {
 	w.connect("one", 230)
 	b := w.start(func(c *broker.Config) {
 		c.Now = func() time.Time { // each look at the clock finds the time over
-			w.advance(13 * time.Second)
-			return w.clock()
+			w.Advance(13 * time.Second)
+			return w.Clock.Now()
 		}
 	})
 	if _, err := b.RotateKeys(t.Context()); err != nil {
