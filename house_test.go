@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -122,6 +123,7 @@ internal/httpapi/page.go           # the confirm token, shown where no return ad
 internal/httpapi/standin.go        # a new stand-in, shown once
 internal/httpapi/token.go          # the access token that is handed out
 internal/keyfile/keyfile.go        # the wrapping key
+internal/provider/assertion.go     # the client's private key, to sign with
 internal/provider/classify.go      # takes the request's secrets out of what a provider says
 internal/idtoken/idtoken.go        # the ID token, to verify it
 internal/provider/client.go        # the token request
@@ -203,6 +205,59 @@ func TestSecretsAreRevealedOnlyWhereListed(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		if !found[name] {
 			t.Errorf("%s is listed and does not call Reveal", name)
+		}
+	}
+}
+
+// A provider is data. Where code knows one by name, the next provider like it would need
+// code too. The five that have simulators are named there and where those are wired.
+func TestNoCodeIsWrittenForAProvider(t *testing.T) {
+	named := map[string]string{
+		"cmd/evergrant/demo.go":      "shows each dialect, by its name",
+		"cmd/evergrant/simulated.go": "configures the five simulators",
+		"internal/broker/brokertest": "wires simulators, for tests",
+		"tools/soak":                 "drives a simulator",
+	}
+	files, err := os.ReadDir("internal/provider/catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, f := range files {
+		ids[strings.TrimSuffix(f.Name(), ".json")] = true
+	}
+	// Words of the language or of OAuth, too.
+	for _, word := range []string{"x", "box", "front"} {
+		delete(ids, word)
+	}
+	used := map[string]bool{}
+	for _, s := range parseSources(t) {
+		if s.isTest() || strings.HasPrefix(s.name, "internal/simprovider/") || strings.HasPrefix(s.name, "internal/console/") || imports(s.file, "testing") {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			text, err := strconv.Unquote(lit.Value)
+			if err != nil || !ids[text] {
+				return true
+			}
+			reason := named[s.name]
+			if reason == "" {
+				reason = named[s.room()]
+			}
+			if reason == "" {
+				t.Errorf("%s knows the provider %s", s.name, text)
+			}
+			used[s.name], used[s.room()] = true, true
+			return true
+		})
+	}
+	for name := range named {
+		if !used[name] {
+			t.Errorf("%s is listed and names no provider", name)
 		}
 	}
 }

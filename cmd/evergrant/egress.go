@@ -59,7 +59,7 @@ func hosts(i *config.Integration) []string {
 	}
 	var list []string
 	for _, address := range []string{
-		e.DiscoveryURL, e.TokenEndpoint, e.RefreshEndpoint, e.RevocationEndpoint, e.UserinfoEndpoint, e.Identity.Endpoint,
+		e.DiscoveryURL, e.TokenEndpoint, e.RefreshEndpoint, e.SecondExchange.Endpoint, e.RevocationEndpoint, e.RevocationRequest.URL, e.UserinfoEndpoint, e.Identity.Endpoint,
 	} {
 		if u, err := url.Parse(address); err == nil && u.Hostname() != "" {
 			list = append(list, u.Hostname())

@@ -78,6 +78,7 @@ type SessionRequest struct {
 	Scopes             []string // nil: the integration's
 	ConnectionID       string   // reconnect it
 	LoginHint          string
+	Variables          map[string]string // of the provider's URLs, for this connection
 	Tags               map[string]string
 	AllowAccountChange bool
 	ExpiresIn          int64 // s, 60…86400; 0: 900
@@ -158,6 +159,7 @@ type ImportRequest struct {
 	Scope             string
 	ExternalID        string
 	Hold              bool
+	Variables         map[string]string // as in SessionRequest
 	Tags              map[string]string
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -56,9 +57,10 @@ func (b *Broker) CreateSession(ctx context.Context, c Caller, r SessionRequest) 
 			return NewSession{}, fail(HeldConnection, "the connection is held for another broker; activate or disconnect it first")
 		}
 		sess.ConnectionID, sess.DisconnectGen = rec.ID, rec.DisconnectGen
+		r.Variables = refresh.MergeFields(i.Entry.OwnVariables(rec.Fields), r.Variables)
 		r.Scopes = strings.Fields(connection.JoinScopes(strings.Fields(rec.RequestedScope), strings.Fields(rec.GrantedScope), r.Scopes))
 	}
-	sess.Scopes = connection.JoinScopes(r.Scopes)
+	sess.Scopes, sess.Variables = connection.JoinScopes(r.Scopes), r.Variables
 	id := "cs_" + randomText().Reveal()
 	sess.Hash = connection.Hash(id)
 	if refused := b.checkURL(ctx, i, r.Origin, sess); refused != nil {
@@ -95,7 +97,24 @@ func (b *Broker) checkSession(c Caller, i *config.Integration, r *SessionRequest
 	case len(r.Scopes) > 200 || slices.ContainsFunc(r.Scopes, badScope):
 		return fail(InvalidRequest, "a scope is 1 to 256 visible characters without blanks, quotes or backslashes (RFC 6749 section 3.3)")
 	}
+	if refused := checkVariables(i, r.Variables); refused != nil {
+		return refused
+	}
 	return checkTags(r.Tags)
+}
+
+// checkVariables admits the variables that the provider has a value of for each
+// connection, and that the configuration leaves open.
+func checkVariables(i *config.Integration, vars map[string]string) *Error {
+	for _, name := range sortedKeys(vars) {
+		if _, fixed := i.Variables[name]; fixed {
+			return fail(InvalidRequest, "variables.%s is set by the configuration of %s, for all of its connections", name, i.Name)
+		}
+	}
+	if err := i.Entry.CheckOwnVariables(vars); err != nil {
+		return fail(InvalidRequest, "variables: %v", err)
+	}
+	return nil
 }
 
 func badScope(s string) bool {
@@ -111,7 +130,7 @@ func grants(e provider.Entry, g provider.Grant) bool {
 
 // checkURL refuses here what would be too long for the browser later.
 func (b *Broker) checkURL(ctx context.Context, i *config.Integration, origin string, sess connection.Session) *Error {
-	e, err := b.entry(ctx, i)
+	e, err := b.entry(ctx, i, i.Current().ClientID, sess.Variables)
 	if err != nil {
 		return &Error{Code: ProviderUnavailable, Detail: "the provider's endpoints cannot be read now; try again soon", RetryAfter: 30, Err: err}
 	}
@@ -185,7 +204,7 @@ func (b *Broker) Authorize(ctx context.Context, r AuthorizeRequest) (Browser, er
 	if refused != nil {
 		return Browser{}, refused
 	}
-	e, err := b.entry(ctx, i)
+	e, err := b.entry(ctx, i, i.Current().ClientID, sess.Variables)
 	if err != nil {
 		return Browser{}, &Error{Code: ProviderUnavailable, Detail: "the provider cannot be reached now; try again in a minute", RetryAfter: 30, Err: err}
 	}

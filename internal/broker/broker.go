@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"strings"
 	"sync"
@@ -146,7 +147,7 @@ func (b *Broker) measureRefresh(r refresh.Report) {
 func (b *Broker) done(r refresh.Report) {
 	now := b.now()
 	b.measureRefresh(r)
-	b.timers.file(r.Record)
+	b.timers.file(r.Record, b.margin(r.Record))
 	switch {
 	case r.Outcome == refresh.Refused:
 		b.forgetSecret(r.Record.Integration, r.Record.ClientID)
@@ -178,10 +179,11 @@ type discovered struct {
 	seen map[string]provider.Metadata // by URL; guarded by mu
 }
 
-// entry is the integration's entry with its variables put in, and with what it lacks
-// taken from its discovery document.
-func (b *Broker) entry(ctx context.Context, i *config.Integration) (provider.Entry, error) {
-	e, err := i.Entry.Resolve(i.Variables)
+// entry is the integration's entry as it is for one connection: with its variables put
+// in, and with what it lacks taken from its discovery document. What is known of the
+// connection goes before what the configuration says for all.
+func (b *Broker) entry(ctx context.Context, i *config.Integration, clientID string, connection map[string]string) (provider.Entry, error) {
+	e, err := i.Entry.Resolve(variables(i, clientID, connection))
 	if err != nil {
 		return e, fmt.Errorf("integration %s: %w", i.Name, err)
 	}
@@ -204,13 +206,39 @@ func (b *Broker) entry(ctx context.Context, i *config.Integration) (provider.Ent
 	return e.WithMetadata(m), nil
 }
 
+// variables are what may stand in the URLs of the provider for one connection.
+func variables(i *config.Integration, clientID string, connection map[string]string) map[string]string {
+	vars := map[string]string{}
+	maps.Copy(vars, i.Variables)
+	maps.Copy(vars, connection)
+	vars["client_id"] = clientID
+	return vars
+}
+
+// margin is how long before its end a token of this connection is replaced, s.
+func (b *Broker) margin(rec connection.Record) int64 {
+	if i, ok := b.Settings.Integration(rec.Integration); ok {
+		return b.plan(i).Margin(rec.Life())
+	}
+	return schedule.Margin(rec.Life())
+}
+
 // plan is when the integration's connections are refreshed.
 func (b *Broker) plan(i *config.Integration) schedule.Plan {
-	return schedule.Plan{Mode: schedule.Mode(i.Refresh), Idle: i.Entry.Refresh.IdleLifetimeS, NoTimers: !b.Timers}
+	return schedule.Plan{Mode: schedule.Mode(i.Refresh), Idle: i.Entry.Refresh.IdleLifetimeS, NoTimers: !b.Timers, MinAge: i.Entry.MinimumTokenAge}
+}
+
+// redirectURI is what the integration's redirect URI is as far as is known without a
+// request: "" where only the gateway knows its own origin.
+func (b *Broker) redirectURI(i *config.Integration) string {
+	if b.Settings.PublicURL == "" {
+		return ""
+	}
+	return i.RedirectURI(b.Settings.PublicURL)
 }
 
 // link is what a connection hangs on; see refresh.Driver.Links.
-func (b *Broker) link(ctx context.Context, integration, clientID string) (refresh.Link, bool, error) {
+func (b *Broker) link(ctx context.Context, integration, clientID string, connection map[string]string) (refresh.Link, bool, error) {
 	i, ok := b.Settings.Integration(integration)
 	if !ok {
 		return refresh.Link{}, false, nil
@@ -219,7 +247,10 @@ func (b *Broker) link(ctx context.Context, integration, clientID string) (refres
 	if !ok {
 		return refresh.Link{}, false, nil
 	}
-	e, err := b.entry(ctx, i)
+	e, err := b.entry(ctx, i, clientID, connection)
+	if err == nil {
+		err = e.Whole()
+	}
 	if err != nil {
 		return refresh.Link{}, true, err
 	}
@@ -231,8 +262,9 @@ func (b *Broker) link(ctx context.Context, integration, clientID string) (refres
 		Entry: e, Client: circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}, Plan: b.plan(i),
 		Credentials: func(ctx context.Context) (provider.Credentials, error) {
 			s, err := b.Secrets.Get(ctx, c)
-			return provider.Credentials{ClientID: c.ClientID, ClientSecret: s}, err
+			return provider.Credentials{ClientID: c.ClientID, ClientSecret: s, KeyID: c.KeyID}, err
 		},
+		RedirectURI: b.redirectURI(i),
 	}, true, nil
 }
 
@@ -283,7 +315,7 @@ func (b *Broker) refreshOne(ctx context.Context, in refresh.Input) refresh.Repor
 // Were there more, a connection that is itself at fault and often asked for could take
 // every probe, and keep the circuit open for all.
 func (b *Broker) corrected(ctx context.Context, rec connection.Record) (circuit.Client, bool) {
-	link, known, err := b.link(ctx, rec.Integration, rec.ClientID)
+	link, known, err := b.link(ctx, rec.Integration, rec.ClientID, rec.Fields)
 	if err != nil || !known {
 		return circuit.Client{}, false
 	}

@@ -94,7 +94,7 @@ func (b *Broker) returned(ctx context.Context, i *config.Integration, st connect
 		return Browser{}, linkOver()
 	}
 	back := &returning{b: b, i: i, st: st, sess: sess, id: id}
-	e, err := b.entry(ctx, i)
+	e, err := b.entry(ctx, i, st.ClientID, sess.Variables)
 	switch {
 	case err != nil:
 		return back.refuse(ctx, ProviderUnavailable, "")
@@ -350,7 +350,7 @@ func (b *Broker) connect(ctx context.Context, sess connection.Session, take conn
 		}
 		code.Verifier = v
 	}
-	link, known, err := b.link(ctx, sess.Integration, take.ClientID)
+	link, known, err := b.link(ctx, sess.Integration, take.ClientID, refresh.MergeFields(sess.Variables, code.Fields))
 	switch {
 	case err != nil:
 		return refresh.ConsentReport{}, notNow(err, 30, "the connection cannot be made now; start again in a minute")

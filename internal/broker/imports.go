@@ -114,6 +114,9 @@ func (b *Broker) checkImport(c Caller, i *config.Integration, r ImportRequest) (
 	case len(r.Scope) > 4096 || hasControl(r.Scope):
 		return nil, fail(InvalidRequest, "scope must have at most 4096 bytes and no control characters")
 	}
+	if refused := checkVariables(i, r.Variables); refused != nil {
+		return nil, refused
+	}
 	return client, checkTags(r.Tags)
 }
 
@@ -172,7 +175,7 @@ func (b *Broker) imported(i *config.Integration, client *config.Client, id strin
 			Grant: string(provider.GrantRefreshToken), Status: connection.Connecting, Gen: 1, TokGen: 1, RestoreEpoch: b.Epoch,
 			Sched: schedule.RetryPartition(id, soon), Todo: schedule.TodoPartition(id, soon),
 		},
-		Provider: i.Provider, RequestedScope: r.Scope, ExternalID: r.ExternalID, Tags: r.Tags, CreatedAt: now, UpdatedAt: now,
+		Provider: i.Provider, RequestedScope: r.Scope, ExternalID: r.ExternalID, Tags: r.Tags, Fields: r.Variables, CreatedAt: now, UpdatedAt: now,
 	}
 	if r.Hold {
 		rec.Status, rec.Sched, rec.Todo = connection.Held, "", ""

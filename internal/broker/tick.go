@@ -101,7 +101,7 @@ func (b *Broker) Start(ctx context.Context) error {
 		}
 		for _, id := range page.Keys {
 			if rec, err := b.Store.Get(ctx, id); err == nil {
-				b.timers.file(rec)
+				b.timers.file(rec, b.margin(rec))
 			}
 		}
 		if after = page.Next; after == "" {

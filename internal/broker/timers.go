@@ -37,8 +37,9 @@ func (q *timerQueue) Pop() any {
 
 func newTimers() *timers { return &timers{due: map[string]int64{}} }
 
-// file sets, moves or drops the timer of a connection by what is stored now.
-func (t *timers) file(rec connection.Record) {
+// file sets, moves or drops the timer of a connection by what is stored now; margin is
+// how long before its end the token is replaced, s.
+func (t *timers) file(rec connection.Record, margin int64) {
 	if rec.Status == "" {
 		return // nothing was read
 	}
@@ -48,7 +49,7 @@ func (t *timers) file(rec connection.Record) {
 		delete(t.due, rec.ID)
 		return
 	}
-	at := rec.ExpiresAt - schedule.Margin(rec.Life())
+	at := rec.ExpiresAt - margin
 	if rec.RetryAt != 0 {
 		at = rec.RetryAt
 	}

@@ -235,9 +235,21 @@ func (b *Broker) handOut(ctx context.Context, rec connection.Record) (TokenView,
 		Generation: rec.Gen, Scope: grantedScope(rec), Fields: fields,
 	}
 	if i, ok := b.Settings.Integration(rec.Integration); ok {
-		v.API = i.Entry.API
+		v.API = apiOf(i, rec)
 	}
 	return v, nil
+}
+
+// apiOf is how the provider's API is called for this connection: some have hosts of
+// their own.
+func apiOf(i *config.Integration, rec connection.Record) provider.API {
+	if !slices.ContainsFunc(i.Entry.API.BaseURLs, func(u string) bool { return strings.Contains(u, "{") }) {
+		return i.Entry.API
+	}
+	if e, err := i.Entry.Resolve(variables(i, rec.ClientID, rec.Fields)); err == nil {
+		return e.API
+	}
+	return i.Entry.API // its names in braces say what is not known
 }
 
 // loadKey has the key of the tokens in memory: no read for a warm process.

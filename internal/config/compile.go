@@ -36,6 +36,7 @@ type compiledClient struct {
 	Name     string      `json:"name"`
 	ClientID string      `json:"client_id"`
 	Secret   string      `json:"client_secret,omitempty"` // the reference
+	KeyID    string      `json:"key_id,omitempty"`
 	State    ClientState `json:"state"`
 }
 
@@ -74,7 +75,7 @@ func (c *Config) Compile() ([]byte, error) {
 			if client.Secret.Kind() == SecretLiteral {
 				return nil, fmt.Errorf("compile integration %s: a literal client_secret cannot be packaged; write a reference such as ${ssm:…}", i.Name)
 			}
-			clients[n] = compiledClient{client.Name, client.ClientID, client.Secret.String(), client.State}
+			clients[n] = compiledClient{client.Name, client.ClientID, client.Secret.String(), client.KeyID, client.State}
 		}
 		out.Integrations[i.Name] = compiledIntegration{
 			Provider: i.Entry, Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,

@@ -102,7 +102,9 @@ type Client struct {
 	Name     string // pattern as for integrations; "default" in the plain form
 	ClientID string
 	Secret   SecretRef // the zero SecretRef: a public client
-	State    ClientState
+	// KeyID names the client's key to a provider that takes private_key_jwt; "" for none.
+	KeyID string
+	State ClientState
 }
 
 // Integration returns the one of that name. The comparison is exact, so a name from

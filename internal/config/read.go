@@ -266,6 +266,8 @@ func (r *reader) integration(f Field) Integration {
 		"variables":     func(Field) {}, // need the provider
 		"client_id":     func(f Field) { plain.ClientID = r.clientID(f) },
 		"client_secret": func(f Field) { plain.Secret = r.secretRef(f) },
+		"key_id":        func(f Field) { plain.KeyID = r.clientID(f) },
+		"environment":   func(Field) {}, // needs the provider
 		"clients":       func(f Field) { i.Clients, places = r.clients(f) },
 		"scopes":        func(f Field) { i.Scopes = r.texts(f, r.scope) },
 		"return_to":     func(f Field) { i.ReturnTo = r.texts(f, r.returnTo) },
@@ -286,6 +288,9 @@ func (r *reader) integration(f Field) Integration {
 	}
 	r.publicConnect(i, got)
 	entry, ok := r.provider(f, got)
+	if env, given := got["environment"]; given && ok {
+		entry, ok = r.environment(env, entry)
+	}
 	i.Entry, i.Provider = entry, entry.ID
 	if _, listed := got["clients"]; listed {
 		r.onlyList(got)
@@ -301,6 +306,20 @@ func (r *reader) integration(f Field) Integration {
 		}
 	}
 	return i
+}
+
+// environment is the provider's entry as it is in the environment that f names.
+func (r *reader) environment(f Field, entry provider.Entry) (provider.Entry, bool) {
+	name, ok := r.text(f)
+	if !ok {
+		return entry, false
+	}
+	there, err := entry.In(name)
+	if err != nil {
+		r.fail(f, "%v: provider %s", err, entry.ID)
+		return entry, false
+	}
+	return there, true
 }
 
 // count reads a whole number from 1 to most.

@@ -8,7 +8,7 @@ import (
 
 // onlyList refuses the plain form beside the list.
 func (r *reader) onlyList(got map[string]Field) {
-	for _, key := range []string{"client_id", "client_secret"} {
+	for _, key := range []string{"client_id", "client_secret", "key_id"} {
 		if f, ok := got[key]; ok {
 			r.fail(f, "stands beside clients; move it into that list")
 		}
@@ -36,6 +36,7 @@ func (r *reader) clients(f Field) (clients []Client, places []Field) {
 			"name":          func(f Field) { c.Name = r.nameText(f) },
 			"client_id":     func(f Field) { c.ClientID = r.clientID(f) },
 			"client_secret": func(f Field) { c.Secret = r.secretRef(f) },
+			"key_id":        func(f Field) { c.KeyID = r.clientID(f) },
 			"state": func(f Field) {
 				c.State = ClientState(r.oneOf(f, string(ClientCurrent), string(ClientDraining)))
 			},
@@ -128,7 +129,9 @@ func acceptsPublic(entry provider.Entry) bool {
 // loopbackProvider reports whether every endpoint that is sent the secret is on this
 // machine.
 func loopbackProvider(entry provider.Entry) bool {
-	endpoints := []string{entry.TokenEndpoint, entry.RefreshEndpoint, entry.RevocationEndpoint, entry.DiscoveryURL}
+	endpoints := []string{
+		entry.TokenEndpoint, entry.RefreshEndpoint, entry.SecondExchange.Endpoint, entry.RevocationEndpoint, entry.RevocationRequest.URL, entry.DiscoveryURL,
+	}
 	known := false
 	for _, u := range endpoints {
 		if u != "" && !loopbackURL(u) {

@@ -52,10 +52,42 @@ func (i *Integration) warnings(publicURL string) []string {
 		w = append(w, "identity.id_field is not known, so nobody reads whose account a connection leads to, and a reconnect is not held to it. "+
 			"Where you know the field of the answer at "+id.Endpoint+", name it under provider: {extends: …, identity: {id_field: …}}.")
 	}
+	for _, name := range i.openVariables() {
+		w = append(w, fmt.Sprintf("variable %s has no value: set it under variables, else no user can be sent to %s.", name, i.Entry.ID))
+	}
+	if n := i.Entry.Refresh.ConcurrentLimit; n > 0 {
+		w = append(w, fmt.Sprintf("%s keeps %d live refresh tokens of a user for this client, and one more consent ends the oldest in silence. "+
+			"Reconnect an owner with connection_id rather than connecting anew.", i.Entry.ID, n))
+	}
+	if date := i.Entry.Sunset.Date; date != "" {
+		w = append(w, fmt.Sprintf("%s: %s ends in %s%s.", i.Entry.ID, i.Entry.Sunset.What, date, successor(i.Entry.Sunset)))
+	}
 	if strings.HasPrefix(publicURL, "http://") && !loopbackProvider(i.Entry) && slices.Contains(i.Entry.RedirectURIRules, "https_only") {
 		w = append(w, fmt.Sprintf("%s accepts https redirect URIs only, and public_url is http.", i.Entry.ID))
 	}
 	return w
+}
+
+func successor(s provider.Sunset) string {
+	if s.Successor == "" {
+		return ""
+	}
+	return "; its successor is " + s.Successor
+}
+
+// openVariables are those that neither the configuration nor the entry gives a value,
+// and no connection can.
+func (i *Integration) openVariables() []string {
+	var open []string
+	for name := range i.Entry.Variables {
+		_, given := i.Variables[name]
+		_, byDefault := i.Entry.DefaultVariables[name]
+		if !given && !byDefault && !slices.Contains(i.Entry.ConnectionVariables, name) && !i.Entry.Keeps(name) {
+			open = append(open, name)
+		}
+	}
+	slices.Sort(open)
+	return open
 }
 
 // BuildWarnings are the references of c that a function on AWS will not be able to

@@ -52,6 +52,7 @@ type Session struct {
 	ReturnTo    string
 	Scopes      string // space-separated, asked for
 	LoginHint   string
+	Variables   map[string]string // of the provider's URLs, for the connection to be
 	Tags        map[string]string
 	Public      bool
 
@@ -111,6 +112,9 @@ func (s *Session) item() item.Item {
 	if m := item.StringMap(s.Tags); m != nil {
 		i["tags"] = m
 	}
+	if m := item.StringMap(s.Variables); m != nil {
+		i["vars"] = m
+	}
 	return i
 }
 
@@ -122,7 +126,7 @@ func sessionFrom(hash string, i item.Item) Session {
 	s := Session{
 		Hash: hash, Integration: i.String("integration"), Owner: i.String("owner"), Key: i.String("key"),
 		ReturnTo: i.String("return_to"), Scopes: i.String("scopes"), LoginHint: i.String("login_hint"), Tags: i.Map("tags").Strings(),
-		Public: i.Bool("public"), ConnectionID: i.String("conn"), DisconnectGen: i.Int("disconnect_gen"),
+		Variables: i.Map("vars").Strings(), Public: i.Bool("public"), ConnectionID: i.String("conn"), DisconnectGen: i.Int("disconnect_gen"),
 		AllowAccountChange: i.Bool("account_change"), State: SessionState(i.String("state")), Error: i.String("error"),
 		CreatedAt: i.Int("created_at"), ExpiresAt: i.Int("expires_at"),
 		Take: Take{

@@ -68,7 +68,7 @@ func (x *exchange) importConnection() (answer, error) {
 	request := broker.ImportRequest{
 		Integration: body.Integration, Owner: body.Owner, Client: body.Client, ClientCredentials: body.GrantType == wire.ClientCredentials,
 		RefreshToken: secret.New(body.RefreshToken), AccessToken: secret.New(body.AccessToken), Scope: body.Scope,
-		ExternalID: body.ExternalID, Hold: body.Hold, Tags: body.Tags,
+		ExternalID: body.ExternalID, Hold: body.Hold, Variables: body.Variables, Tags: body.Tags,
 	}
 	if body.ExpiresAt != nil {
 		request.ExpiresAt = body.ExpiresAt.Unix()

@@ -23,7 +23,7 @@ func (x *exchange) createSession() (answer, error) {
 	}
 	made, err := x.Broker.CreateSession(x.r.Context(), x.caller, broker.SessionRequest{
 		Origin: origin, Integration: body.Integration, Owner: body.Owner, ReturnTo: body.ReturnTo, Scopes: body.Scopes,
-		ConnectionID: body.ConnectionID, LoginHint: body.LoginHint, Tags: body.Tags,
+		ConnectionID: body.ConnectionID, LoginHint: body.LoginHint, Tags: body.Tags, Variables: body.Variables,
 		AllowAccountChange: body.AllowAccountChange, ExpiresIn: body.ExpiresInS,
 	})
 	if err != nil {

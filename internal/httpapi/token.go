@@ -57,14 +57,21 @@ func tokenOf(t broker.TokenView) wire.Token {
 	}
 }
 
-// tokenAPIOf is how an API takes a token, nil where that is the usual way: as a client
-// that knows nothing of providers would do it.
+// tokenAPIOf is how an API takes and refuses a token, nil where that is the usual way:
+// as a client that knows nothing of providers would do it.
 func tokenAPIOf(a provider.API) *wire.TokenAPI {
-	if a.AuthHeaderName == "" && a.AuthHeaderScheme == "" {
+	if a.AuthHeaderName == "" && a.AuthHeaderScheme == "" && len(a.BaseURLs) == 0 && len(a.RejectedWhen) == 0 {
 		return nil
 	}
-	return &wire.TokenAPI{
+	api := &wire.TokenAPI{
+		BaseURLs:   append([]string{}, a.BaseURLs...),
 		HeaderName: cmp.Or(a.AuthHeaderName, "Authorization"), HeaderScheme: cmp.Or(a.AuthHeaderScheme, "Bearer"),
-		RejectedWhen: []wire.Rejection{{Status: http.StatusUnauthorized}},
 	}
+	if a.AuthHeaderScheme == provider.NoScheme {
+		api.HeaderScheme = ""
+	}
+	for _, r := range a.Rejections() {
+		api.RejectedWhen = append(api.RejectedWhen, wire.Rejection{Status: r.Status, HeaderMatch: r.HeaderMatch, JSONField: r.JSONField, Equals: r.Equals})
+	}
+	return api
 }

@@ -15,8 +15,12 @@ const (
 // Credentials are a client's at its provider. Without ClientSecret the client is
 // public.
 type Credentials struct {
-	ClientID     string
+	ClientID string
+	// ClientSecret is the secret, or with private_key_jwt the private key: PEM, PKCS #8
+	// (or PKCS #1 and SEC 1), RSA of 2048 bits at least or P-256.
 	ClientSecret secret.Text
+	// KeyID names that key to the provider; "": it has one key only.
+	KeyID string
 }
 
 // Request is one token request.
@@ -25,15 +29,15 @@ type Request struct {
 	// Code, CodeVerifier and RedirectURI belong to GrantAuthorizationCode. The
 	// verifier is sent if there is one (RFC 7636 section 4.5).
 	Code, CodeVerifier secret.Text
-	RedirectURI        string
-	// RefreshToken belongs to GrantRefreshToken.
+	RedirectURI        string // of the consent; with a refresh only where the entry wants it
+	// RefreshToken belongs to GrantRefreshToken: what Entry.Refresh.Credential says.
 	RefreshToken secret.Text
 	// Scope is what was asked for, and so what was granted where the answer does
 	// not say (RFC 6749 section 5.1). It is sent with GrantClientCredentials and
 	// GrantRefreshToken; with a code it went with the authorization request. A
 	// refresh usually leaves it empty: the grant keeps its scope.
 	Scope []string
-	// Variables are the connection's own parts of the provider's URLs.
+	// Variables are what is known of the connection, for the {variables} of the entry.
 	Variables map[string]string
 }
 

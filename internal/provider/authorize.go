@@ -3,6 +3,7 @@ package provider
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,8 +18,8 @@ type AuthorizeRequest struct {
 	Scopes        []string
 	LoginHint     string // "": none
 	Nonce         string // OpenID Connect; "": none
-	// Variables are the connection's own parts of the URL, Extra further
-	// parameters; they may not set what this package sets.
+	// Variables are what is known of the connection, Extra further parameters; they
+	// may not set what this package sets.
 	Variables map[string]string
 	Extra     map[string]string
 }
@@ -35,12 +36,17 @@ func (e Entry) AuthorizeURL(r AuthorizeRequest) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	known := map[string]string{"client_id": r.ClientID}
+	params := fillAll(e.AuthorizationParams, known)
+	if err := whole(append(slices.Collect(maps.Values(params)), e.AuthorizationEndpoint, e.RedirectURIValue)...); err != nil {
+		return "", err
+	}
 	u, err := url.Parse(e.AuthorizationEndpoint)
 	if err != nil || u.Host == "" {
 		return "", errors.New("authorization_endpoint is not a URL")
 	}
 	q := u.Query()
-	for name, v := range e.AuthorizationParams {
+	for name, v := range params {
 		q.Set(name, v)
 	}
 	for name, v := range r.Extra {
@@ -63,9 +69,9 @@ func (e Entry) authorizeParams(r AuthorizeRequest) map[string]string {
 	p := map[string]string{
 		"response_type":   "code",
 		e.clientIDParam(): r.ClientID,
-		"redirect_uri":    r.RedirectURI,
+		"redirect_uri":    e.redirectURI(r.RedirectURI),
 		"state":           r.State,
-		"scope":           e.joinScope(e.withOffline(r.Scopes)),
+		e.scopeParam():    e.joinScope(e.withOffline(r.Scopes)),
 		"login_hint":      r.LoginHint,
 		"nonce":           r.Nonce,
 	}
@@ -88,6 +94,21 @@ func (e Entry) joinScope(scopes []string) string {
 		return strings.Join(scopes, " ")
 	}
 	return strings.Join(scopes, e.ScopeSeparator)
+}
+
+// redirectURI is what is sent as redirect_uri.
+func (e Entry) redirectURI(ours string) string {
+	if e.RedirectURIValue != "" {
+		return e.RedirectURIValue
+	}
+	return ours
+}
+
+func (e Entry) scopeParam() string {
+	if e.ScopeParam != "" {
+		return e.ScopeParam
+	}
+	return "scope"
 }
 
 func (e Entry) clientIDParam() string {

@@ -119,7 +119,7 @@ func (e Entry) unproven(doc map[string]any) []string {
 	flatten("", doc, &facts)
 	var out []string
 	for _, f := range facts {
-		if f.value != "unknown" && !slices.Contains([]string{"name", "docs", "notes"}, f.path) && !e.proven(f.path) {
+		if f.value != "unknown" && !slices.Contains([]string{"name", "docs", "notes", "connection_variables"}, f.path) && !e.proven(f.path) {
 			out = append(out, f.path+": has no evidence")
 		}
 	}

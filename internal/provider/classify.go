@@ -141,6 +141,8 @@ func (c *classification) refusal(code string) {
 	case c.req.Grant == GrantAuthorizationCode && c.status == c.entry.CodeReuseStatus:
 		c.answer.Error = "invalid_grant"
 		c.end(VerdictNeedsReauth, false, detail)
+	case slices.Contains(c.entry.RetryStatus, c.status):
+		c.end(VerdictRetry, false, detail)
 	case c.status == http.StatusUnauthorized:
 		c.answer.Error = "invalid_client"
 		c.end(VerdictConfigError, false, detail)
@@ -239,6 +241,10 @@ func (c *classification) grant(from *object, access string) {
 		if n, ok := seconds(from.get(key)); ok && a.RefreshTokenExpiresIn == 0 {
 			a.RefreshTokenExpiresIn = usable(n)
 		}
+	}
+	if c.entry.Refresh.Credential == hintAccess {
+		// The access token is what the next refresh sends.
+		a.RefreshToken, a.RefreshTokenArrived, a.RefreshTokenExpiresIn = a.AccessToken, true, a.ExpiresIn
 	}
 	a.Fields, a.SecretFields = c.entry.keepFrom(c.top)
 }

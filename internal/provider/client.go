@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -37,48 +38,89 @@ type Client struct {
 // Token sends one token request, once, and says what came of it. It returns no
 // error: what went wrong is in the Answer, and so is the refresh token to keep.
 // Where nothing could be sent, because the entry or the request does not add up,
-// that is VerdictConfigError.
+// that is VerdictConfigError. Where an entry has a second exchange, a code takes two
+// requests.
 func (c *Client) Token(ctx context.Context, e Entry, cred Credentials, req Request) Answer {
-	r, err := c.tokenRequest(ctx, e, cred, req)
+	e, err := e.Resolve(req.Variables)
+	var r *http.Request
+	if err == nil {
+		r, err = c.tokenRequest(ctx, e, cred, req)
+	}
 	if err != nil {
-		a := Answer{Verdict: VerdictConfigError, RetryAfter: NoRetryAfter, Detail: err.Error()}
-		if req.Grant == GrantRefreshToken {
-			a.RefreshToken = req.RefreshToken
-		}
-		return a
+		return notSent(req, err)
 	}
 	known := append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)
-	return classify(e, req, c.send(r), c.now(), known...)
+	a := classify(e, req, c.send(r), c.now(), known...)
+	if req.Grant == GrantAuthorizationCode && a.Verdict == VerdictOK && e.SecondExchange.Endpoint != "" {
+		return c.exchangeAgain(ctx, e, cred, req, a)
+	}
+	return a
 }
 
-func (c *Client) tokenRequest(ctx context.Context, e Entry, cred Credentials, req Request) (*http.Request, error) {
-	e, err := e.Resolve(req.Variables)
+func notSent(req Request, err error) Answer {
+	a := Answer{Verdict: VerdictConfigError, RetryAfter: NoRetryAfter, Detail: err.Error()}
+	if req.Grant == GrantRefreshToken {
+		a.RefreshToken = req.RefreshToken
+	}
+	return a
+}
+
+// exchangeAgain turns the token of a code exchange into the one to keep. If that
+// fails the consent has failed: the first token ends before anybody could use it.
+func (c *Client) exchangeAgain(ctx context.Context, e Entry, cred Credentials, req Request, first Answer) Answer {
+	known := map[string]string{
+		hintAccess: first.AccessToken.Reveal(), "client_id": cred.ClientID, "client_secret": cred.ClientSecret.Reveal(),
+	}
+	p := url.Values{}
+	for name, v := range e.SecondExchange.Params {
+		p.Set(name, fill(v, known))
+	}
+	r, err := c.call(ctx, e.SecondExchange.Method, e.SecondExchange.Endpoint, http.Header{}, p, "form")
 	if err != nil {
+		return notSent(req, err)
+	}
+	a := classify(e, req, c.send(r), c.now(), append(cred.spellings(), first.AccessToken)...)
+	if a.Verdict == VerdictOK {
+		a.Fields, a.SecretFields = first.Fields, first.SecretFields
+		a.Scope, a.ScopeKnown = first.Scope, first.ScopeKnown
+	}
+	return a
+}
+
+// tokenRequest makes the request of an entry that was resolved.
+func (c *Client) tokenRequest(ctx context.Context, e Entry, cred Credentials, req Request) (*http.Request, error) {
+	if err := e.Whole(); err != nil {
 		return nil, err
 	}
-	p, err := e.tokenParams(req)
+	p, err := e.tokenParams(cred, req)
 	if err != nil {
 		return nil, err
 	}
 	h := http.Header{}
-	for name, v := range e.TokenHeaders {
+	for name, v := range fillAll(e.TokenHeaders, map[string]string{"client_id": cred.ClientID}) {
 		h.Set(name, v)
 	}
-	if err := e.authenticate(e.AuthMethod(req.Grant, cred.ClientSecret.IsZero()), cred, p, h); err != nil {
+	if err := c.authenticate(e, e.AuthMethod(req.Grant, cred.ClientSecret.IsZero()), cred, p, h); err != nil {
 		return nil, err
 	}
-	endpoint := e.TokenEndpoint
-	if req.Grant == GrantRefreshToken && e.RefreshEndpoint != "" {
-		endpoint = e.RefreshEndpoint
+	if req.Grant == GrantRefreshToken {
+		return c.call(ctx, e.RefreshMethod, e.refreshEndpoint(), h, p, e.TokenRequestFormat)
 	}
-	return c.post(ctx, endpoint, h, p, e.TokenRequestFormat)
+	return c.post(ctx, e.TokenEndpoint, h, p, e.TokenRequestFormat)
+}
+
+func (e Entry) refreshEndpoint() string {
+	if e.RefreshEndpoint != "" {
+		return e.RefreshEndpoint
+	}
+	return e.TokenEndpoint
 }
 
 // tokenParams are the parameters of RFC 6749 sections 4.1.3, 4.4.2 and 6, over the
 // entry's extras.
-func (e Entry) tokenParams(req Request) (url.Values, error) {
+func (e Entry) tokenParams(cred Credentials, req Request) (url.Values, error) {
 	p := url.Values{}
-	for name, v := range e.TokenParams {
+	for name, v := range fillAll(e.TokenParams, map[string]string{"client_id": cred.ClientID}) {
 		p.Set(name, v)
 	}
 	p.Set("grant_type", string(req.Grant))
@@ -90,19 +132,15 @@ func (e Entry) tokenParams(req Request) (url.Values, error) {
 		}
 		p.Set("code", req.Code.Reveal())
 		if req.RedirectURI != "" {
-			p.Set("redirect_uri", req.RedirectURI)
+			p.Set("redirect_uri", e.redirectURI(req.RedirectURI))
 		}
 		if e.SendsPKCE() && !req.CodeVerifier.IsZero() {
 			p.Set("code_verifier", req.CodeVerifier.Reveal())
 		}
 	case GrantRefreshToken:
-		if req.RefreshToken.IsZero() {
-			return nil, errors.New("the refresh token is missing")
+		if err := e.refreshParams(p, cred, req); err != nil {
+			return nil, err
 		}
-		for name, v := range e.RefreshParams {
-			p.Set(name, v)
-		}
-		p.Set("refresh_token", req.RefreshToken.Reveal())
 		scope = e.joinScope(req.Scope)
 	case GrantClientCredentials:
 		scope = e.joinScope(req.Scope)
@@ -113,6 +151,47 @@ func (e Entry) tokenParams(req Request) (url.Values, error) {
 		p.Set("scope", scope)
 	}
 	return p, nil
+}
+
+// refreshParams are those of RFC 6749 section 6. An entry that names the token's place
+// itself, by {refresh_token}, has it there and nowhere else.
+func (e Entry) refreshParams(p url.Values, cred Credentials, req Request) error {
+	if req.RefreshToken.IsZero() {
+		return errors.New("the refresh token is missing")
+	}
+	placed := false
+	for name, v := range e.RefreshParams {
+		placed = placed || strings.Contains(v, "{"+hintRefresh+"}")
+		p.Set(name, fill(v, map[string]string{hintRefresh: req.RefreshToken.Reveal(), "client_id": cred.ClientID}))
+	}
+	if !placed {
+		p.Set("refresh_token", req.RefreshToken.Reveal())
+	}
+	if e.RefreshSendsRedirectURI {
+		if req.RedirectURI == "" {
+			return errors.New("the redirect URI, which this provider wants with a refresh, is not known here: set public_url")
+		}
+		p.Set("redirect_uri", e.redirectURI(req.RedirectURI))
+	}
+	return nil
+}
+
+// call is post, or a GET with the parameters in its query: never in an error, since
+// errors hold no URL.
+func (c *Client) call(ctx context.Context, method, endpoint string, h http.Header, p url.Values, format string) (*http.Request, error) {
+	if method != http.MethodGet {
+		return c.post(ctx, endpoint, h, p, format)
+	}
+	r, err := c.request(ctx, http.MethodGet, endpoint, h, nil)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	for name := range p {
+		q.Set(name, p.Get(name))
+	}
+	r.URL.RawQuery = q.Encode()
+	return r, nil
 }
 
 // post makes a request whose body can be read once: with GetBody, or with an
@@ -138,6 +217,9 @@ func (c *Client) post(ctx context.Context, endpoint string, h http.Header, p url
 func (c *Client) request(ctx context.Context, method, endpoint string, h http.Header, body []byte) (*http.Request, error) {
 	if endpoint == "" {
 		return nil, errors.New("the provider entry has no such endpoint")
+	}
+	if err := whole(endpoint); err != nil {
+		return nil, err
 	}
 	if err := checkURL(endpoint); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ const (
 )
 
 // AuthMethod returns how a client authenticates for a grant: client_secret_basic,
-// client_secret_basic_raw, client_secret_post or none. A public client has nothing
+// client_secret_basic_raw, client_secret_post, private_key_jwt or none. A public client has nothing
 // to authenticate with.
 func (e Entry) AuthMethod(g Grant, public bool) string {
 	if public {
@@ -49,7 +49,7 @@ func (e Entry) AuthMethod(g Grant, public bool) string {
 
 // authenticate puts the client into a request, in one way and no other: a second
 // try would send a one-use token twice.
-func (e Entry) authenticate(method string, cred Credentials, p url.Values, h http.Header) error {
+func (c *Client) authenticate(e Entry, method string, cred Credentials, p url.Values, h http.Header) error {
 	id, key := cred.ClientID, cred.ClientSecret.Reveal()
 	switch method {
 	case methodNone:
@@ -64,6 +64,14 @@ func (e Entry) authenticate(method string, cred Credentials, p url.Values, h htt
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(key))))
 	case methodBasicRaw:
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+key)))
+	case methodJWT:
+		assertion, err := clientAssertion(cred, e.assertionAudience(), c.now())
+		if err != nil {
+			return err
+		}
+		p.Set(e.clientIDParam(), id)
+		p.Set("client_assertion_type", assertionType)
+		p.Set("client_assertion", assertion)
 	default:
 		return errors.New("token_endpoint_auth_method is not one that can be spoken")
 	}

@@ -241,7 +241,7 @@ func (c *classification) listed(rules []string, code string) bool {
 
 // descriptions are the fields in which answers describe an error in words.
 func descriptions() []string {
-	return []string{"error_description", "message", "description", "errorSummary"}
+	return []string{"error_description", "message", "description", "errorSummary", "reason"}
 }
 
 // tells reports whether text occurs in a description of the answer.

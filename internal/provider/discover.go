@@ -17,6 +17,8 @@ type Metadata struct {
 	UserinfoEndpoint              string
 	JWKSURI                       string
 	CodeChallengeMethodsSupported []string
+	// IssParameter: callbacks carry iss (RFC 9207 section 3).
+	IssParameter bool
 }
 
 // Discover reads a discovery document. It demands no issuer, but every endpoint in
@@ -50,6 +52,7 @@ func (c *Client) Discover(ctx context.Context, url string) (Metadata, error) {
 			return Metadata{}, fmt.Errorf("discovery at %s: %s: %w", r.URL.Host, name, err)
 		}
 	}
+	m.IssParameter = doc.top.get("authorization_response_iss_parameter_supported") == true
 	methods, _ := doc.top.get("code_challenge_methods_supported").([]any)
 	for _, v := range methods {
 		m.CodeChallengeMethodsSupported = append(m.CodeChallengeMethodsSupported, scalar(v))
@@ -72,5 +75,6 @@ func (e Entry) WithMetadata(m Metadata) Entry {
 			*field = v
 		}
 	}
+	e.IssParameter = e.IssParameter || m.IssParameter && m.Issuer != ""
 	return e
 }

@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 )
 
 // Entry is what is known of one provider. Its JSON is the form of the catalogue
@@ -33,10 +34,15 @@ type Entry struct {
 	RevocationRequest RevocationRequest `json:"revocation_request,omitzero"`
 
 	// Variables maps each {variable} to the pattern (RE2) that its value must
-	// match whole. A value comes from the configuration, else from what Keep took
-	// from the callback or the answer, else from DefaultVariables.
+	// match whole. A value comes from what is known of the connection (what Keep took
+	// from the callback or the answer, ConnectionVariables), else from the
+	// configuration, else from DefaultVariables.
 	Variables        map[string]string `json:"variables,omitempty"`
 	DefaultVariables map[string]string `json:"default_variables,omitempty"`
+	// ConnectionVariables are the variables that may be given for each connection, since
+	// their patterns lead to hosts of the provider alone. Who gives one may be a user:
+	// the others are for the configuration.
+	ConnectionVariables []string `json:"connection_variables,omitempty"`
 	// Environments are other installations of the provider, such as its sandbox: by
 	// name, what differs there. How refresh tokens behave and the evidence are the
 	// same in all; where they are not, that is another entry.
@@ -209,6 +215,17 @@ type API struct {
 	// RejectedWhen: an answer of the API that fits one of these says that the access
 	// token is dead. Status 401 where absent.
 	RejectedWhen []Rejection `json:"rejected_when,omitempty"`
+}
+
+// NoScheme is the AuthHeaderScheme of an API that takes the token bare.
+const NoScheme = "none"
+
+// Rejections are RejectedWhen, or 401 where the entry does not say.
+func (a API) Rejections() []Rejection {
+	if len(a.RejectedWhen) == 0 {
+		return []Rejection{{Status: http.StatusUnauthorized}}
+	}
+	return a.RejectedWhen
 }
 
 // Rejection describes an answer of the provider's API. All that is given must fit.

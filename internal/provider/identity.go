@@ -5,14 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
-// Account is whose account a connection leads to, as the provider tells it.
+// Account is whose account a connection leads to, as the provider tells it. It is
+// comparable with ==.
 type Account struct {
 	ID   string // 1…256 bytes, stable
 	Name string // for people, at most 200 characters; may be empty
+	// Fields and SecretFields are what the entry's keep list takes from the answer:
+	// a JSON object with sorted names and string values, or "".
+	Fields       string
+	SecretFields secret.Text
 }
 
 // ErrNoIdentity is returned where the entry names no endpoint or no field that
@@ -23,7 +29,8 @@ var ErrNoIdentity = errors.New("the provider entry does not say how to read the 
 const maxAccountID = 256
 
 // Identity asks the provider whose access token a is. Of the answer only the two
-// fields that the entry names are read: some profiles hold secrets. An entry with
+// fields that the entry names, and what it keeps, are read: some profiles hold secrets.
+// An entry with
 // variables is resolved first, see Entry.Resolve.
 func (c *Client) Identity(ctx context.Context, e Entry, a secret.Text, tokenType string) (Account, error) {
 	e, err := e.Resolve(nil)
@@ -37,6 +44,7 @@ func (c *Client) Identity(ctx context.Context, e Entry, a secret.Text, tokenType
 	if endpoint == "" || idField == "" {
 		return Account{}, ErrNoIdentity
 	}
+	endpoint = fill(endpoint, map[string]string{hintAccess: url.PathEscape(a.Reveal())})
 	r, err := c.identityRequest(ctx, e, endpoint, a, tokenType)
 	if err != nil {
 		return Account{}, fmt.Errorf("identity of %s: %w", e.ID, err)
@@ -57,13 +65,17 @@ func (c *Client) Identity(ctx context.Context, e Entry, a secret.Text, tokenType
 	if e.Identity.NameField != "" {
 		name = scalar(body.top.at(e.Identity.NameField))
 	}
-	return Account{ID: id, Name: scrub(name, maxDetail, []secret.Text{a})}, nil
+	found := Account{ID: id, Name: scrub(name, maxDetail, []secret.Text{a})}
+	found.Fields, found.SecretFields = e.identityFields(body.top)
+	return found, nil
 }
 
 func (c *Client) identityRequest(ctx context.Context, e Entry, endpoint string, a secret.Text, tokenType string) (*http.Request, error) {
 	h := http.Header{}
 	for name, v := range e.API.ExtraHeaders {
-		h.Set(name, v)
+		if whole(v) == nil { // what still lacks a value is for callers to know
+			h.Set(name, v)
+		}
 	}
 	scheme, header := e.API.AuthHeaderScheme, e.API.AuthHeaderName
 	if scheme == "" {
@@ -75,7 +87,7 @@ func (c *Client) identityRequest(ctx context.Context, e Entry, endpoint string, 
 	if header == "" {
 		header = "Authorization"
 	}
-	if scheme == "none" {
+	if scheme == NoScheme {
 		h.Set(header, a.Reveal())
 	} else {
 		h.Set(header, scheme+" "+a.Reveal())

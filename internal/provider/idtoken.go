@@ -37,11 +37,16 @@ const ScopeOpenID = "openid"
 func AsksIDToken(scopes []string) bool { return slices.Contains(scopes, ScopeOpenID) }
 
 // TellsByIDToken reports whether the entry knows enough to believe an ID token: its
-// issuer and that one's keys. It counts only where no endpoint tells the account.
-func (e Entry) TellsByIDToken() bool { return e.Issuer != "" && e.JWKSURI != "" }
+// issuer and that one's keys. It counts only where nothing else tells the account.
+func (e Entry) TellsByIDToken() bool {
+	return e.Issuer != "" && e.JWKSURI != "" && e.Identity.Kept == ""
+}
 
 // TellsByEndpoint reports whether Client.Identity has something to ask.
 func (e Entry) TellsByEndpoint() bool {
+	if e.Identity.Kept != "" {
+		return false // it was told already
+	}
 	if e.Identity.Endpoint == "" {
 		return e.UserinfoEndpoint != ""
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/evergrant/evergrant/internal/secret"
 )
@@ -28,11 +30,21 @@ func (e Entry) keepFrom(o *object) (fields string, secrets secret.Text) {
 	return fields, secrets
 }
 
+// identityFields is keepFrom for the answer about an account.
+func (e Entry) identityFields(o *object) (fields string, secrets secret.Text) {
+	fields, secrets, _ = e.kept("identity", func(path string) string { return scalar(o.at(path)) })
+	return fields, secrets
+}
+
 // kept gathers the fields of one source; refused names one that its pattern did
 // not admit.
 func (e Entry) kept(from string, get func(field string) string) (fields string, secrets secret.Text, refused string) {
 	plain, hidden := map[string]string{}, map[string]string{}
-	for _, k := range e.Keep {
+	list := e.Keep
+	if e.CallbackScope {
+		list = append(slices.Clone(list), Keep{From: "callback", Field: ScopeField, Pattern: `[\x20-\x7e]+`})
+	}
+	for _, k := range list {
 		v := ""
 		if k.From == from {
 			v = get(k.Field)
@@ -40,7 +52,7 @@ func (e Entry) kept(from string, get func(field string) string) (fields string, 
 		if v == "" {
 			continue
 		}
-		if !matchesWhole(k.Pattern, v) {
+		if v = pick(k.Pattern, v); v == "" {
 			refused = k.Field
 			continue
 		}
@@ -51,6 +63,37 @@ func (e Entry) kept(from string, get func(field string) string) (fields string, 
 		to[k.name()] = v
 	}
 	return canonical(plain), secret.New(canonical(hidden)), refused
+}
+
+// ScopeField is the kept field that holds the granted scope of a callback, see
+// Entry.CallbackScope.
+const ScopeField = "scope"
+
+// valueGroup is the group of a pattern that is kept in place of the whole value.
+const valueGroup = "value"
+
+// picks reports whether a pattern has a group that is kept alone.
+func picks(pattern string) bool { return strings.Contains(pattern, "(?P<"+valueGroup+">") }
+
+// pick returns what is kept of a value that matches the pattern from end to end, ""
+// where it does not.
+func pick(pattern, s string) string {
+	if !matchesWhole(pattern, s) {
+		return ""
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return ""
+	}
+	if n := re.SubexpIndex(valueGroup); n > 0 {
+		return re.FindStringSubmatch(s)[n]
+	}
+	return s
+}
+
+// Keeps reports whether something is kept under that name.
+func (e Entry) Keeps(name string) bool {
+	return slices.ContainsFunc(e.Keep, func(k Keep) bool { return k.name() == name })
 }
 
 func (k Keep) name() string {

@@ -31,13 +31,16 @@ const (
 	RevokeRefused RevokeResult = "refused"
 )
 
-// Revoke asks the provider to revoke a token (RFC 7009), in one request. hint is
-// access_token or refresh_token. An entry with variables is resolved first, see
-// Entry.Resolve.
+// Revoke asks the provider to revoke a token, in one request: by RFC 7009, or by the
+// entry's own request. hint is access_token or refresh_token. An entry with variables
+// is resolved first, see Entry.Resolve.
 func (c *Client) Revoke(ctx context.Context, e Entry, cred Credentials, tok secret.Text, hint string) RevokeResult {
 	e, err := e.Resolve(nil)
 	if err != nil || tok.IsZero() {
 		return RevokeRefused
+	}
+	if e.RevocationRequest.URL != "" {
+		return c.revokeByTemplate(ctx, e, cred, tok, hint)
 	}
 	accepts, params := e.Revocation.Accepts, e.Revocation.Parameters
 	if e.RevocationEndpoint == "" || (len(accepts) > 0 && !slices.Contains(accepts, hint)) {
@@ -51,7 +54,7 @@ func (c *Client) Revoke(ctx context.Context, e Entry, cred Credentials, tok secr
 	if m := e.Revocation.ClientAuthentication; m != "" && !cred.ClientSecret.IsZero() {
 		method = m
 	}
-	if e.authenticate(method, cred, p, h) != nil {
+	if c.authenticate(e, method, cred, p, h) != nil {
 		return RevokeRefused
 	}
 	r, err := c.post(ctx, e.RevocationEndpoint, h, p, "form")
@@ -59,6 +62,64 @@ func (c *Client) Revoke(ctx context.Context, e Entry, cred Credentials, tok secr
 		return RevokeRefused
 	}
 	return e.revoked(c.send(r))
+}
+
+// revokeByTemplate sends the entry's RevocationRequest. One that takes no token ends
+// the grant, whichever token stands for it.
+func (c *Client) revokeByTemplate(ctx context.Context, e Entry, cred Credentials, tok secret.Text, hint string) RevokeResult {
+	t := e.RevocationRequest
+	if t.Token != "none" && t.Token != hint {
+		return RevokeUnsupported
+	}
+	known := map[string]string{hint: tok.Reveal(), "client_id": cred.ClientID, "client_secret": cred.ClientSecret.Reveal()}
+	p, h := url.Values{}, http.Header{}
+	for name, v := range t.Body {
+		p.Set(name, fill(v, known))
+	}
+	for name, v := range t.Headers {
+		h.Set(name, fill(v, known))
+	}
+	if err := c.proveRevocation(e, cred, tok, p, h); err != nil {
+		return RevokeRefused
+	}
+	for name, v := range known {
+		known[name] = url.PathEscape(v)
+	}
+	r, err := c.templated(ctx, t, fill(t.URL, known), h, p)
+	if err != nil {
+		return RevokeRefused
+	}
+	return e.revoked(c.send(r))
+}
+
+// proveRevocation is RevocationRequest.Auth.
+func (c *Client) proveRevocation(e Entry, cred Credentials, tok secret.Text, p url.Values, h http.Header) error {
+	switch auth := e.RevocationRequest.Auth; auth {
+	case "bearer":
+		h.Set("Authorization", "Bearer "+tok.Reveal())
+	case "secret_as_bearer":
+		h.Set("Authorization", "Bearer "+cred.ClientSecret.Reveal())
+	case methodNone:
+		// Whoever holds the token may end it; no client is named.
+	case "", "client":
+		return c.authenticate(e, e.AuthMethod(GrantRefreshToken, cred.ClientSecret.IsZero()), cred, p, h)
+	default:
+		return c.authenticate(e, auth, cred, p, h)
+	}
+	return nil
+}
+
+// templated makes the request: what is to be sent stands in the body, or with GET in
+// the query.
+func (c *Client) templated(ctx context.Context, t RevocationRequest, endpoint string, h http.Header, p url.Values) (*http.Request, error) {
+	if t.Method == http.MethodGet {
+		return c.call(ctx, t.Method, endpoint, h, p, t.Format)
+	}
+	r, err := c.post(ctx, endpoint, h, p, t.Format)
+	if err == nil && t.Method != "" {
+		r.Method = t.Method
+	}
+	return r, err
 }
 
 // revoked reads the answer to a revocation. RFC 7009 section 2.2: a token that is
@@ -75,8 +136,8 @@ func (e Entry) revoked(o Outcome) RevokeResult {
 	code := cl.code()
 	verdict, _ := cl.judge(code)
 	switch {
-	case code == "invalid_token":
-		return RevokeDone
+	case code == "invalid_token", e.RevocationRequest.URL != "" && (code == "token_revoked" || o.Status == http.StatusNotFound):
+		return RevokeDone // it is not valid, and that was wanted
 	case code == "unsupported_token_type":
 		return RevokeUnsupported
 	case code != "" && verdict == VerdictRetry:

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,32 +15,150 @@ import (
 var variable = regexp.MustCompile(`\{([a-z][a-z0-9_]*)\}`)
 
 // Resolve returns the entry with vars, and where they lack one the entry's
-// defaults, put into its endpoints. Each value must match its pattern whole. The
-// values may come from a user, so each built URL is then looked at again: it must
-// still have the scheme, the literal ends of the host, the port and the query
-// that its template declares, and no user info.
+// defaults, put into its URLs, parameters and headers. vars may hold more than the
+// entry has names for: all that is known of a connection. Each value must match its
+// pattern whole. The values may come from a user, so each built URL is then looked at
+// again: it must still have the scheme, the literal ends of the host, the port and the
+// query that its template declares, and no user info.
+//
+// A name without a value stays: it may be one that an answer will tell. Who uses a
+// part that is not whole yet is told so.
 func (e Entry) Resolve(vars map[string]string) (Entry, error) {
-	if len(e.Variables) == 0 {
-		return e, nil
-	}
-	values := maps.Clone(e.DefaultVariables)
-	if values == nil {
-		values = map[string]string{}
-	}
-	maps.Copy(values, vars)
-	for name, pattern := range e.Variables {
-		if v, ok := values[name]; ok && (!matchesWhole(pattern, v) || unfit(v)) {
-			return Entry{}, fmt.Errorf("variable %s does not have the form that the provider entry demands", name)
-		}
+	values, err := e.values(vars)
+	if err != nil || len(values) == 0 {
+		return e, err
 	}
 	for name, field := range e.endpoints() {
-		built, err := expand(*field, values, e.Variables)
+		built, err := expand(*field, values)
 		if err != nil {
 			return Entry{}, fmt.Errorf("%s: %w", name, err)
 		}
 		*field = built
 	}
+	e.API.BaseURLs = slices.Clone(e.API.BaseURLs)
+	for i, u := range e.API.BaseURLs {
+		if e.API.BaseURLs[i], err = expand(u, values); err != nil {
+			return Entry{}, fmt.Errorf("api.base_urls: %w", err)
+		}
+	}
+	for _, m := range []*map[string]string{
+		&e.AuthorizationParams, &e.TokenParams, &e.RefreshParams, &e.TokenHeaders, &e.API.ExtraHeaders,
+		&e.RevocationRequest.Headers, &e.RevocationRequest.Body, &e.SecondExchange.Params,
+	} {
+		*m = fillAll(*m, values)
+	}
+	e.RedirectURIValue = fill(e.RedirectURIValue, values)
 	return e, nil
+}
+
+// values are the variables that are known, each as its pattern demands.
+func (e Entry) values(vars map[string]string) (map[string]string, error) {
+	values := map[string]string{}
+	for _, given := range []map[string]string{e.DefaultVariables, vars} {
+		for name, v := range given {
+			if v != "" && (e.patternOf(name) != "" || name == "client_id" && printable(v)) {
+				values[name] = v
+			}
+		}
+	}
+	for name, v := range values {
+		if name != "client_id" && !e.admits(name, v) {
+			return nil, fmt.Errorf("variable %s does not have the form that the provider entry demands", name)
+		}
+	}
+	return values, nil
+}
+
+// OwnVariables are those of what is known of a connection that may be given for it.
+func (e Entry) OwnVariables(connection map[string]string) map[string]string {
+	own := map[string]string{}
+	for _, name := range e.ConnectionVariables {
+		if v := connection[name]; v != "" {
+			own[name] = v
+		}
+	}
+	return own
+}
+
+// CheckOwnVariables says which of the variables given for one connection the entry does
+// not take. The error does not repeat a value.
+func (e Entry) CheckOwnVariables(vars map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		switch {
+		case !slices.Contains(e.ConnectionVariables, name):
+			return fmt.Errorf("%s is not one that a connection may have for itself here%s", name, listed(e.ConnectionVariables))
+		case !e.admits(name, vars[name]):
+			return fmt.Errorf("%s does not have the form that the provider demands: %s", name, e.patternOf(name))
+		}
+	}
+	return nil
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; those are " + strings.Join(names, ", ")
+}
+
+// admits reports whether v may stand for {name}.
+func (e Entry) admits(name, v string) bool {
+	if pattern, ok := e.Variables[name]; ok {
+		return matchesWhole(pattern, v) && !unfit(v)
+	}
+	// Only the part of a value that its pattern picked was kept.
+	pattern := e.patternOf(name)
+	if !picks(pattern) && !matchesWhole(pattern, v) {
+		return false
+	}
+	rest, isURL := strings.CutPrefix(v, "https://")
+	u, err := url.Parse(v)
+	return !unfit(rest) && (!isURL || err == nil && u.User == nil && (u.Port() == "" || u.Port() == "443"))
+}
+
+// fill puts values into a template that is not a URL.
+func fill(template string, values map[string]string) string {
+	if !strings.Contains(template, "{") {
+		return template
+	}
+	return variable.ReplaceAllStringFunc(template, func(m string) string {
+		if v, ok := values[m[1:len(m)-1]]; ok {
+			return v
+		}
+		return m
+	})
+}
+
+func fillAll(templates, values map[string]string) map[string]string {
+	if len(templates) == 0 {
+		return templates
+	}
+	out := make(map[string]string, len(templates))
+	for name, template := range templates {
+		out[name] = fill(template, values)
+	}
+	return out
+}
+
+// whole says which variable a part of an entry still lacks, if any.
+func whole(templates ...string) error {
+	for _, template := range templates {
+		if m := variable.FindStringSubmatch(template); m != nil {
+			return fmt.Errorf("{%s} has no value: give it as a variable of the integration or of the connection", m[1])
+		}
+	}
+	return nil
+}
+
+// Whole says which variable is lacking before tokens can be asked for, if any.
+func (e Entry) Whole() error {
+	parts := []string{e.TokenEndpoint, e.RefreshEndpoint}
+	for _, m := range []map[string]string{e.TokenParams, e.TokenHeaders} {
+		for _, v := range m {
+			parts = append(parts, fill(v, map[string]string{"client_id": ""}))
+		}
+	}
+	return whole(parts...)
 }
 
 // unfit reports whether a value holds what could end a host or a path, however
@@ -62,27 +181,31 @@ func (e *Entry) endpoints() map[string]*string {
 		"refresh_endpoint":         &e.RefreshEndpoint,
 		"second_exchange.endpoint": &e.SecondExchange.Endpoint,
 		"identity.endpoint":        &e.Identity.Endpoint,
+		"revocation_request.url":   &e.RevocationRequest.URL,
 	}
 }
 
-// expand fills a template in.
-func expand(template string, values, declared map[string]string) (string, error) {
-	var missing error
-	built := variable.ReplaceAllStringFunc(template, func(m string) string {
-		name := m[1 : len(m)-1]
-		_, known := declared[name]
-		v, given := values[name]
-		if !known || !given {
-			missing = fmt.Errorf("variable %s has no value", name)
-		}
-		return v
-	})
-	if missing != nil || built == template {
-		return built, missing
+// expand fills the template of a URL in.
+func expand(template string, values map[string]string) (string, error) {
+	built := fill(template, values)
+	if built == template {
+		return built, nil
 	}
-	u, err := url.Parse(built)
+	filled := built
+	if variable.MatchString(built) {
+		filled = variable.ReplaceAllString(built, "x") // what is still open is looked at when it comes
+	}
+	u, err := url.Parse(filled)
 	if err != nil {
 		return "", errors.New("the variables do not make a URL")
+	}
+	if first := variable.FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
+		// The variable is a URL itself: its pattern has said which.
+		given, err := url.Parse(values[template[first[2]:first[3]]])
+		if err != nil || u.Scheme != "https" || u.User != nil || u.Host != given.Host {
+			return "", errors.New("the variables lead to another host")
+		}
+		return built, nil
 	}
 	scheme, rest, _ := strings.Cut(template, "://")
 	authority, _, _ := strings.Cut(rest, "/")

@@ -42,7 +42,6 @@ func TestVariablesCannotLeadElsewhere(t *testing.T) {
 		{path, "%2e%2e", ""},
 		{strict, "acme\n", ""},
 		{strict, "Acme", ""},
-		{strict, "", ""},
 	} {
 		e, err := c.entry.Resolve(map[string]string{"v": c.value})
 		if c.want == "" && err == nil || c.want != "" && (err != nil || e.TokenEndpoint != c.want) {
@@ -58,8 +57,99 @@ func TestVariablesCannotLeadElsewhere(t *testing.T) {
 	if e, err := withDefault.Resolve(nil); err != nil || e.TokenEndpoint != "https://git.example/t" {
 		t.Errorf("default: %q, %v", e.TokenEndpoint, err)
 	}
+	if e, err := strict.Resolve(nil); err != nil || e.Whole() == nil || !strings.Contains(e.Whole().Error(), "{v}") {
+		t.Errorf("without a value: %q, %v, %v", e.TokenEndpoint, err, e.Whole())
+	}
 	if withDefault.TokenEndpoint != "https://{h}/t" {
 		t.Error("Resolve changed its receiver")
+	}
+}
+
+// Where an answer or a callback names a host, its pattern has been met once; the URL that
+// is built from it must still lead there and nowhere else.
+func TestKeptURLsCannotLeadElsewhere(t *testing.T) {
+	e := provider.Entry{
+		TokenEndpoint: "https://accounts.zone.{dc}/token",
+		Variables:     map[string]string{"dc": `^(com|eu)$`}, DefaultVariables: map[string]string{"dc": "com"},
+		Identity: provider.Identity{Endpoint: "{api_domain}/me"},
+		API:      provider.API{BaseURLs: []string{"{api_domain}/v1", "https://{other}/"}},
+		Keep: []provider.Keep{
+			{From: "token", Field: "api_domain", Pattern: `^https://([a-z-]+\.)*zone\.example$`},
+			{From: "callback", Field: "server", As: "dc", Pattern: `^https://accounts\.zone\.(?P<value>com|eu)$`},
+		},
+	}
+	if err := e.Validate(); err == nil || strings.Contains(err.Error(), "api_domain") {
+		t.Errorf("validation: %v", err) // only what a real entry would have besides is missing
+	}
+	fields, _, err := e.CallbackFields(url.Values{"server": {"https://accounts.zone.eu"}})
+	if err != nil || fields != `{"dc":"eu"}` {
+		t.Errorf("callback: %s, %v", fields, err)
+	}
+	for _, bad := range []string{"https://accounts.zone.evil", "https://accounts.zone.eu.evil.example", "https://accounts.zone.eu/", "http://accounts.zone.eu"} {
+		if _, _, err := e.CallbackFields(url.Values{"server": {bad}}); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	got, err := e.Resolve(map[string]string{"dc": "eu", "api_domain": "https://acme.zone.example", "unrelated": "../x"})
+	if err != nil || got.TokenEndpoint != "https://accounts.zone.eu/token" || got.Identity.Endpoint != "https://acme.zone.example/me" ||
+		got.API.BaseURLs[0] != "https://acme.zone.example/v1" || got.API.BaseURLs[1] != "https://{other}/" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for name, vars := range map[string]map[string]string{
+		"another host":   {"api_domain": "https://evil.example"},
+		"user info":      {"api_domain": "https://zone.example@evil.example"},
+		"a path":         {"api_domain": "https://zone.example/.."},
+		"another port":   {"api_domain": "https://zone.example:8443"},
+		"no such centre": {"dc": "com.evil.example"},
+	} {
+		if got, err := e.Resolve(vars); err == nil {
+			t.Errorf("%s: %s", name, got.Identity.Endpoint)
+		}
+	}
+	// What was not told yet stays open, and leads nowhere.
+	if first, err := e.Resolve(nil); err != nil || first.Identity.Endpoint != "{api_domain}/me" || first.Whole() != nil {
+		t.Errorf("%q, %v", first.Identity.Endpoint, err)
+	} else if second, err := first.Resolve(map[string]string{"api_domain": "https://zone.example"}); err != nil || second.Identity.Endpoint != "https://zone.example/me" {
+		t.Errorf("%q, %v", second.Identity.Endpoint, err)
+	}
+	if e.API.BaseURLs[0] != "{api_domain}/v1" {
+		t.Error("Resolve changed its receiver")
+	}
+}
+
+func TestAVariableOfAConnectionIsOneThatTheEntryLeavesToIt(t *testing.T) {
+	e := provider.Entry{
+		TokenEndpoint: "https://{shop}.zone.example/{realm}", ConnectionVariables: []string{"shop"},
+		Variables: map[string]string{"shop": "^[a-z]+$", "realm": "^[a-z]+$"},
+	}
+	if err := e.CheckOwnVariables(map[string]string{"shop": "acme"}); err != nil {
+		t.Error(err)
+	}
+	if own := e.OwnVariables(map[string]string{"shop": "acme", "realm": "x", "team": "y"}); len(own) != 1 || own["shop"] != "acme" {
+		t.Errorf("own %v", own)
+	}
+	for name, v := range map[string]string{"shop": "evil.example/", "realm": "x", "nothing": "x"} {
+		err := e.CheckOwnVariables(map[string]string{name: v})
+		if err == nil || strings.Contains(err.Error(), "evil") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAuthorizeURLOfAProviderWithItsOwnNames(t *testing.T) {
+	e := provider.Entry{
+		AuthorizationEndpoint: "https://acme.example/auth", ScopeParam: "user_scope", RedirectURIValue: "{ru_name}", ScopeSeparator: ",",
+		AuthorizationParams: map[string]string{"aud": "https://{base}", "app": "{client_id}"},
+		Variables:           map[string]string{"ru_name": "^[A-Za-z-]+$", "base": "^[a-z.]+$"},
+	}
+	r := provider.AuthorizeRequest{ClientID: "id", RedirectURI: "https://app.example/cb", State: "st", Scopes: []string{"a", "b"}}
+	if got, err := e.AuthorizeURL(r); err == nil || !strings.Contains(err.Error(), "has no value") {
+		t.Errorf("%s, %v", got, err)
+	}
+	r.Variables = map[string]string{"ru_name": "Acme-RuName", "base": "fhir.example"}
+	got, err := e.AuthorizeURL(r)
+	if want := "https://acme.example/auth?app=id&aud=https%3A%2F%2Ffhir.example&client_id=id&redirect_uri=Acme-RuName&response_type=code&state=st&user_scope=a%2Cb"; err != nil || got != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
 	}
 }
 

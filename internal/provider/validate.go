@@ -78,11 +78,9 @@ func (e Entry) checkEndpoints(m *mistakes) {
 	}
 	urls := e.endpoints()
 	for _, name := range slices.Sorted(maps.Keys(urls)) {
-		also := []string(nil)
-		if name == "identity.endpoint" {
-			also = []string{hintAccess}
-		}
-		e.checkURLTemplate(m, name, *urls[name], also...)
+		e.checkURLTemplate(m, name, *urls[name], map[string][]string{
+			"identity.endpoint": {hintAccess}, "revocation_request.url": {hintAccess, hintRefresh},
+		}[name]...)
 	}
 	for i, u := range e.API.BaseURLs {
 		// These are for callers, who may know what we do not: any name will do.
@@ -171,16 +169,12 @@ func (e Entry) checkRevocation(m *mistakes) {
 		m.add("revocation_request", "stands beside revocation_endpoint; one of them ends a token here")
 	}
 	secrets := []string{hintAccess, hintRefresh, "client_secret"}
-	if err := checkURL(variable.ReplaceAllString(r.URL, "x")); err != nil {
-		m.add("revocation_request.url", "%v", err)
-	}
 	m.oneOf("revocation_request.method", r.Method, "POST", "DELETE", "GET")
 	m.oneOf("revocation_request.auth", r.Auth, append(authMethods(), "client", "bearer", "secret_as_bearer")...)
 	m.oneOf("revocation_request.format", r.Format, "form", "json")
 	if !slices.Contains([]string{hintAccess, hintRefresh, "none"}, r.Token) {
 		m.add("revocation_request.token", "must be access_token, refresh_token or none")
 	}
-	e.checkTemplate(m, "revocation_request.url", r.URL, secrets...)
 	for field, values := range map[string]map[string]string{"revocation_request.headers": r.Headers, "revocation_request.body": r.Body} {
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			e.checkTemplate(m, field+"."+name, values[name], secrets...)
@@ -213,6 +207,11 @@ func (e Entry) checkVariables(m *mistakes) {
 			m.add("variables."+name, "is not a regular expression (RE2)")
 		} else if !strings.HasPrefix(p, "^") || !strings.HasSuffix(p, "$") {
 			m.add("variables."+name, "must be anchored: ^…$")
+		}
+	}
+	for i, name := range e.ConnectionVariables {
+		if _, ok := e.Variables[name]; !ok {
+			m.add(fmt.Sprintf("connection_variables[%d]", i), "%s is not among the variables", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.DefaultVariables)) {

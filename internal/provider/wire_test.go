@@ -25,6 +25,7 @@ func readRequest(c net.Conn) error {
 // sent is a request as a server got it.
 type sent struct {
 	Method, Path, Query string
+	Escaped             string // Path as it was sent
 	Header              http.Header
 	Body                string
 	Form                url.Values
@@ -86,7 +87,7 @@ func (w *wire) serve(c net.Conn) {
 		}
 		form, _ := url.ParseQuery(string(b))
 		w.mu.Lock()
-		w.seen = append(w.seen, sent{r.Method, r.URL.Path, r.URL.RawQuery, r.Header, string(b), form, r.Proto})
+		w.seen = append(w.seen, sent{r.Method, r.URL.Path, r.URL.RawQuery, r.URL.EscapedPath(), r.Header, string(b), form, r.Proto})
 		n := len(w.seen)
 		w.mu.Unlock()
 		if !w.play(c, n) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -72,37 +73,41 @@ func (d *Driver) Connect(ctx context.Context, sess connection.Session, take conn
 	return run.run(ctx, ConsentInput{
 		Session: sess.Hash, Take: take, Reconnect: sess.ConnectionID, DisconnectGen: sess.DisconnectGen,
 		AllowAccountChange: sess.AllowAccountChange, MayList: mayList,
-		HasIdentity: link.Entry.TellsByEndpoint(), HasIDToken: run.hasIDToken(),
+		HasIdentity: hasIdentity(link.Entry), HasIDToken: run.hasIDToken(),
 	}), nil
 }
 
 // Finish goes on with a session whose answer is safe already. Of one that has ended
 // only the superseding of older connections is left.
 func (d *Driver) Finish(ctx context.Context, sess connection.Session) (ConsentReport, error) {
-	link, known, err := d.Links(ctx, sess.Integration, sess.Take.ClientID)
+	run := &consenting{Driver: d, sess: sess, take: sess.Take}
+	if err := d.loadKey(ctx); err != nil {
+		return ConsentReport{}, err
+	}
+	if err := run.unpack(ctx); err != nil {
+		return ConsentReport{}, err
+	}
+	link, known, err := d.Links(ctx, sess.Integration, sess.Take.ClientID, run.plainFields())
 	if err != nil {
 		return ConsentReport{}, err
 	}
 	if !known {
 		return ConsentReport{}, fmt.Errorf("client of %s is not in the configuration", sess.Integration)
 	}
-	run := &consenting{Driver: d, sess: sess, take: sess.Take, link: link}
-	if err := d.loadKey(ctx); err != nil {
-		return ConsentReport{}, err
-	}
+	run.link = link
 	if run.cred, err = link.Credentials(ctx); err != nil {
-		return ConsentReport{}, err
-	}
-	if err := run.unpack(ctx); err != nil {
 		return ConsentReport{}, err
 	}
 	return run.run(ctx, ConsentInput{
 		Session: sess.Hash, Take: sess.Take, Reconnect: sess.ConnectionID, DisconnectGen: sess.DisconnectGen,
 		AllowAccountChange: sess.AllowAccountChange, Exchanged: true, Seq: sess.Seq, ExchangedAt: sess.ExchangedAt,
 		Ended: sess.State != connection.SessionExchanged, Result: sess.Result, MayList: true,
-		HasIdentity: link.Entry.TellsByEndpoint(), HasIDToken: run.hasIDToken(),
+		HasIdentity: hasIdentity(link.Entry), HasIDToken: run.hasIDToken(),
 	}), nil
 }
+
+// hasIdentity reports whether the account can be had without an ID token.
+func hasIdentity(e provider.Entry) bool { return e.TellsByEndpoint() || e.Identity.Kept != "" }
 
 // hasIDToken reports whether an ID token would tell whose account it is: nothing else
 // does, and this very consent asked for one.
@@ -211,10 +216,35 @@ func (run *consenting) exchange(ctx context.Context) ConsentResult {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(run.sendTime())*time.Millisecond)
 	defer cancel()
 	run.begun = run.ms()
-	return ConsentResult{Answer: run.Provider.Token(ctx, run.link.Entry, run.cred, provider.Request{
+	e := run.link.Entry
+	req := provider.Request{
 		Grant: provider.GrantAuthorizationCode, Code: run.code.Code, CodeVerifier: run.code.Verifier,
 		RedirectURI: run.code.RedirectURI, Scope: fields(run.sess.Scopes),
-	})}
+	}
+	if told := run.code.Fields[provider.ScopeField]; e.CallbackScope && told != "" {
+		req.Scope = []string{told} // what the callback says was granted
+	}
+	return ConsentResult{Answer: run.Provider.Token(ctx, e, run.cred, req)}
+}
+
+// learn puts what is known of the connection into the entry's URLs: some hosts are told
+// by the answer alone.
+func (run *consenting) learn(told map[string]string) {
+	if e, err := run.link.Entry.Resolve(told); err == nil {
+		run.link.Entry = e
+	} else {
+		run.err = err // what needs it will say so
+	}
+}
+
+// remembered is what is kept of the consent besides its answer: what the browser
+// brought, the session's own variables and, where a refresh repeats it, the redirect URI.
+func (run *consenting) remembered() map[string]string {
+	told := MergeFields(run.sess.Variables, run.code.Fields)
+	if run.link.Entry.RefreshSendsRedirectURI {
+		told = MergeFields(told, map[string]string{redirectField: run.code.RedirectURI})
+	}
+	return told
 }
 
 func (run *consenting) todo(s ConsentState) string {
@@ -239,10 +269,12 @@ func sessionPlace(hash string) secret.Place {
 // keep stores the answer in the session, under the key of the tokens.
 func (run *consenting) keep(ctx context.Context, s ConsentState) ConsentResult {
 	if run.sealed == "" {
+		run.answer.Fields = mergeFields(run.remembered(), run.answer.Fields)
+		run.learn(run.plainFields())
 		a := run.answer
 		k := kept{
 			Access: a.AccessToken.Reveal(), Refresh: a.RefreshToken.Reveal(), TokenType: a.TokenType, Scope: a.Scope, ScopeKnown: a.ScopeKnown,
-			Fields: mergeFields(run.code.Fields, a.Fields), SecretFields: a.SecretFields.Reveal(), ExpiresIn: a.ExpiresIn,
+			Fields: a.Fields, SecretFields: a.SecretFields.Reveal(), ExpiresIn: a.ExpiresIn,
 			RefreshExpiresIn: a.RefreshTokenExpiresIn, Sent: run.begun,
 		}
 		if s.In.HasIDToken {
@@ -257,11 +289,22 @@ func (run *consenting) keep(ctx context.Context, s ConsentState) ConsentResult {
 			return run.failed(err)
 		}
 		run.sealed = item.Bytes(box)
-		run.answer.Fields = mergeFields(run.code.Fields, a.Fields)
 	}
 	return run.session(run.Store.SaveExchanged(ctx, run.sess.Hash, connection.Exchanged{
 		Take: run.take.ID, Tokens: run.sealed, Seq: s.Seq, At: s.Exchanged, Todo: schedule.TodoPartition(run.sess.Hash, s.Exchanged),
 	}))
+}
+
+// MergeFields is what two sources tell together; the later one counts. It returns nil
+// for nothing.
+func MergeFields(first, later map[string]string) map[string]string {
+	if len(first)+len(later) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(first)+len(later))
+	maps.Copy(m, first)
+	maps.Copy(m, later)
+	return m
 }
 
 func mergeFields(callback map[string]string, answer string) string {
@@ -309,9 +352,16 @@ func (run *consenting) identity(ctx context.Context) ConsentResult {
 	defer cancel()
 	var a provider.Account
 	var err error
-	if run.link.Entry.TellsByEndpoint() {
-		a, err = run.Provider.Identity(ctx, run.link.Entry, run.answer.AccessToken, run.answer.TokenType)
-	} else {
+	switch e := run.link.Entry; {
+	case e.Identity.Kept != "":
+		if a, err = provider.NewAccount(run.plainFields()[e.Identity.Kept], ""); err != nil {
+			return ConsentResult{} // it was not told, and will not be: the account stays unknown
+		}
+	case e.TellsByEndpoint():
+		if a, err = run.Provider.Identity(ctx, e, run.answer.AccessToken, run.answer.TokenType); err == nil {
+			run.tell(a)
+		}
+	default:
 		a, err = run.IDTokens(ctx, run.link.Entry, provider.IDToken{
 			Raw: run.answer.IDToken, ClientID: run.take.ClientID, Nonce: run.code.Nonce, At: time.UnixMilli(run.begun),
 		})
@@ -324,6 +374,19 @@ func (run *consenting) identity(ctx context.Context) ConsentResult {
 		return run.failed(err)
 	}
 	return ConsentResult{Account: Account{ID: a.ID, Name: a.Name}}
+}
+
+// tell adds what the account's answer told to what is kept.
+func (run *consenting) tell(a provider.Account) {
+	run.answer.Fields = mergeFields(run.plainFields(), a.Fields)
+	if a.SecretFields.IsZero() {
+		return
+	}
+	hidden := map[string]string{}
+	if !run.answer.SecretFields.IsZero() {
+		_ = json.Unmarshal([]byte(run.answer.SecretFields.Reveal()), &hidden) // the token client wrote it
+	}
+	run.answer.SecretFields = secret.New(mergeFields(hidden, a.SecretFields.Reveal()))
 }
 
 func (run *consenting) read(ctx context.Context, id string) ConsentResult {

@@ -110,7 +110,7 @@ func (run *disconnecting) read(ctx context.Context) DisconnectResult {
 		return run.failed(err)
 	}
 	run.rec = rec
-	link, known, err := run.Links(ctx, rec.Integration, rec.ClientID)
+	link, known, err := run.Links(ctx, rec.Integration, rec.ClientID, rec.Fields)
 	if err != nil {
 		run.err = err // the tombstone is written all the same; the revocation waits
 	}
@@ -194,9 +194,7 @@ func (run *disconnecting) prove(ctx context.Context, s DisconnectState) Disconne
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTime)
 	defer cancel()
-	return DisconnectResult{Answer: run.Provider.Token(ctx, run.link.Entry, run.cred, provider.Request{
-		Grant: provider.GrantRefreshToken, RefreshToken: token,
-	})}
+	return DisconnectResult{Answer: run.Provider.Token(ctx, run.link.Entry, run.cred, refreshRequest(run.link, run.rec.Fields, token))}
 }
 
 // keep stores the pair that a proof brought, sealed as the spent pair was.

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -26,6 +27,9 @@ type Link struct {
 	// called before anything is sent.
 	Credentials func(ctx context.Context) (provider.Credentials, error)
 	Plan        schedule.Plan
+	// RedirectURI is the integration's, for a provider that wants it with a refresh of a
+	// connection that has not kept its own; "" where it is not known.
+	RedirectURI string
 }
 
 // Rescuer keeps what the store would not take, until it is replayed. The payload is
@@ -50,8 +54,9 @@ type Driver struct {
 	Now      func() time.Time
 	// Links finds what a connection of the integration, got by the client id, hangs
 	// on. False: the integration or the client is not in the configuration. An error:
-	// it is, but what is needed to tell cannot be read now.
-	Links func(ctx context.Context, integration, clientID string) (Link, bool, error)
+	// it is, but what is needed to tell cannot be read now. connection is what is known
+	// of the connection, for the variables of its provider's URLs.
+	Links func(ctx context.Context, integration, clientID string, connection map[string]string) (Link, bool, error)
 	// Epoch is the deployment's restore epoch, raised when its table was restored.
 	Epoch int64
 	// SendTime bounds one token request, ms; 0: the constant SendTime.
@@ -132,6 +137,7 @@ type refreshing struct {
 	link Link
 	// Of the connection as read: whose tokens the answer will be.
 	integration, clientID, grant string
+	fields                       map[string]string
 
 	cred  provider.Credentials
 	token secret.Text // the refresh token, opened before the claim
@@ -278,7 +284,7 @@ func (run *refreshing) read(ctx context.Context) Result {
 		return run.failed(err)
 	}
 	run.rec = rec
-	run.integration, run.clientID, run.grant = rec.Integration, rec.ClientID, rec.Grant
+	run.integration, run.clientID, run.grant, run.fields = rec.Integration, rec.ClientID, rec.Grant, rec.Fields
 	facts, err := run.facts(ctx)
 	if err != nil {
 		return run.failed(err)
@@ -296,7 +302,7 @@ func profileOf(e provider.Entry, grant string) provider.Profile {
 
 func (run *refreshing) facts(ctx context.Context) (Facts, error) {
 	f := Facts{Epoch: run.Epoch, SendTime: run.sendTime(), Horizon: run.horizon()}
-	link, known, err := run.Links(ctx, run.rec.Integration, run.rec.ClientID)
+	link, known, err := run.Links(ctx, run.rec.Integration, run.rec.ClientID, run.rec.Fields)
 	if err != nil || !known {
 		return f, err
 	}
@@ -308,6 +314,9 @@ func (run *refreshing) facts(ctx context.Context) (Facts, error) {
 	f.ClientKnown, f.CircuitOpen, f.PausedUntil = true, status.Open, status.PausedUntil
 	f.Profile, f.Plan = profileOf(link.Entry, run.rec.Grant), link.Plan
 	f.RefreshEnds = LifeOf(run.rec, f.Profile).Last
+	if age := link.Entry.MinimumTokenAge; age > 0 && run.rec.Status == connection.Active && run.rec.Access != "" && run.rec.DoubtAt == 0 {
+		f.NotBefore = run.rec.IssuedAt + age
+	}
 	return f, nil
 }
 
@@ -425,7 +434,7 @@ func (run *refreshing) write(ctx context.Context, w connection.Write) Result {
 func (run *refreshing) send(whole context.Context, doubt bool) Result {
 	ctx, cancel := context.WithTimeout(whole, time.Duration(run.sendTime())*time.Millisecond)
 	defer cancel()
-	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: run.token}
+	req := refreshRequest(run.link, run.rec.Fields, run.token)
 	if run.rec.Grant == string(provider.GrantClientCredentials) {
 		req = provider.Request{Grant: provider.GrantClientCredentials, Scope: fields(run.rec.RequestedScope)}
 	}
@@ -451,6 +460,19 @@ func (run *refreshing) send(whole context.Context, doubt bool) Result {
 		word = circuit.Refused
 	}
 	return Result{Answer: a, Brake: run.judge(whole, word)}
+}
+
+// redirectField is the kept field that holds the redirect URI of the consent, where a
+// refresh has to repeat it.
+const redirectField = "redirect_uri"
+
+// refreshRequest is the request of a refresh, with what is known of its connection.
+func refreshRequest(link Link, fields map[string]string, token secret.Text) provider.Request {
+	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: token}
+	if link.Entry.RefreshSendsRedirectURI {
+		req.RedirectURI = cmp.Or(fields[redirectField], link.RedirectURI)
+	}
+	return req
 }
 
 // judgeTime bounds the count of a refusal: it stands between an answer and its write.
@@ -585,6 +607,7 @@ type rescued struct {
 	Integration string
 	ClientID    string
 	Grant       string
+	Fields      map[string]string `json:",omitempty"`
 }
 
 func (run *refreshing) rescue(ctx context.Context, kind string) error {
@@ -597,7 +620,7 @@ func (run *refreshing) rescue(ctx context.Context, kind string) error {
 		TokenID: w.Tokens.TokenID, TokenType: w.Tokens.TokenType, Scope: w.Tokens.Scope, ScopeKnown: w.Tokens.ScopeKnown,
 		Rotated: w.Rotated, Done: w.Done, IssuedAt: w.Tokens.IssuedAt, ExpiresAt: w.Tokens.ExpiresAt,
 		RTExpires: w.Tokens.RefreshExpiresAt, Epoch: w.Epoch, Sched: w.Sched, Doubt: w.Doubt, Sent: w.Sent, RetryAt: w.RetryAt,
-		Failures: w.Failures, Integration: run.integration, ClientID: run.clientID, Grant: run.grant,
+		Failures: w.Failures, Integration: run.integration, ClientID: run.clientID, Grant: run.grant, Fields: run.fields,
 	})
 	if err != nil {
 		return err
@@ -640,7 +663,7 @@ func (d *Driver) Replay(ctx context.Context, id string, payload []byte) (bool, e
 		}
 		return true, nil
 	}
-	link, known, err := d.Links(ctx, w.Integration, w.ClientID)
+	link, known, err := d.Links(ctx, w.Integration, w.ClientID, w.Fields)
 	if err != nil {
 		return false, err
 	}
@@ -654,7 +677,7 @@ func (d *Driver) Replay(ctx context.Context, id string, payload []byte) (bool, e
 // replayRevoke revokes the sealed tokens of a record whose connection was ended, or is
 // gone.
 func (d *Driver) replayRevoke(ctx context.Context, w rescued) (bool, error) {
-	link, known, err := d.Links(ctx, w.Integration, w.ClientID)
+	link, known, err := d.Links(ctx, w.Integration, w.ClientID, w.Fields)
 	if err != nil {
 		return false, err
 	}

@@ -49,11 +49,14 @@ type Facts struct {
 	// RefreshEnds, unix s, is when the refresh token has certainly ended by itself; 0
 	// unknown.
 	RefreshEnds int64
-	Profile     provider.Profile
-	Plan        schedule.Plan
-	Epoch       int64 // the deployment's restore epoch
-	SendTime    int64 // ms
-	Horizon     int64 // s
+	// NotBefore, unix s: the stored token is too young for the provider to refresh it
+	// before. Nothing is sent, nothing written. 0 for none.
+	NotBefore int64
+	Profile   provider.Profile
+	Plan      schedule.Plan
+	Epoch     int64 // the deployment's restore epoch
+	SendTime  int64 // ms
+	Horizon   int64 // s
 }
 
 // Outcome is how a refresh ended.
@@ -267,7 +270,7 @@ func (s State) read(r Result) (State, Effect) {
 		return s.done(Suspended)
 	case s.ended(now):
 		return s.verdict(connection.Expired, connection.OutcomeExpired, now)
-	case now < s.Facts.PausedUntil:
+	case now < s.Facts.PausedUntil, now < s.Facts.NotBefore:
 		return s.done(NotYet)
 	case s.Core.Attempt.ID != "" && now < s.Core.Attempt.LeaseUntil:
 		return s.done(Busy)
@@ -306,7 +309,7 @@ func (s State) fresh(now int64) bool {
 		}
 		return c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
 	case Timer:
-		return c.ExpiresAt == 0 || c.ExpiresAt > now+schedule.Margin(life)
+		return c.ExpiresAt == 0 || c.ExpiresAt > now+plan.Margin(life)
 	case Read:
 		return c.ExpiresAt == 0 || now+min(s.In.MinTTL, life/2) <= c.ExpiresAt-readSlack
 	case Unauthorized:
@@ -569,7 +572,7 @@ func (s State) backoff(now int64) int64 {
 	}
 	wait := 1 + int64(s.In.Jitter*float64(min(span, retryCap)))
 	if s.Core.ExpiresAt > now {
-		if last := s.Core.ExpiresAt - schedule.Margin(s.Core.Life())/2 - now; last > 0 {
+		if last := s.Core.ExpiresAt - s.Facts.Plan.Margin(s.Core.Life())/2 - now; last > 0 {
 			wait = min(wait, last)
 		}
 	}

@@ -142,7 +142,7 @@ func (w *world) link(clientID string) refresh.Link {
 	}
 }
 
-func (w *world) links(_ context.Context, integration, clientID string) (refresh.Link, bool, error) {
+func (w *world) links(_ context.Context, integration, clientID string, _ map[string]string) (refresh.Link, bool, error) {
 	if integration != sim || !w.known[clientID] {
 		return refresh.Link{}, false, nil
 	}

@@ -55,6 +55,7 @@ type Plan struct {
 	Mode     Mode
 	Idle     int64 // the refresh token's idle lifetime in seconds, 0 unknown; for KeepAlive
 	NoTimers bool  // there is no process that could keep timers (Lambda)
+	MinAge   int64 // seconds that a token must be old before the provider refreshes it, 0 any
 }
 
 // Margin is the time before its end, in seconds, at which a token of this life
@@ -65,6 +66,14 @@ func Margin(life int64) int64 {
 		return life / 4
 	}
 	return min(max(life/6, 300), 24*3600)
+}
+
+// Margin is the package's Margin, less where the provider refuses to refresh so early.
+func (p Plan) Margin(life int64) int64 {
+	if p.MinAge > 0 {
+		return min(Margin(life), max(life-p.MinAge, 0))
+	}
+	return Margin(life)
 }
 
 // Period is the refresh period in minutes for a token life in seconds, 0 where the
@@ -79,7 +88,11 @@ func (p Plan) Period(life int64) int64 {
 	if life < ShortLife {
 		return 0
 	}
-	return longest(life - Margin(life))
+	period := longest(life - p.Margin(life))
+	if p.MinAge > 0 && period*60 < p.MinAge+60 {
+		return 0 // at the next slot the token would still be too young
+	}
+	return period
 }
 
 // ForIdle reports whether it is the refresh token's idle life that the slots keep.
@@ -97,7 +110,8 @@ func longest(seconds int64) int64 {
 
 // timed reports whether the connection is kept by an exact timer.
 func (p Plan) timed(life int64) bool {
-	return life > 0 && life < ShortLife && !p.NoTimers && (p.Mode == Ahead || p.Mode == "")
+	short := life > 0 && (life < ShortLife || p.MinAge > 0 && p.Period(life) == 0)
+	return short && !p.NoTimers && (p.Mode == Ahead || p.Mode == "")
 }
 
 // Phase is the minute of its period at which the connection id is due.
@@ -159,9 +173,9 @@ func (p Plan) SlotSkips(id string, life, expiresAt, now int64) bool {
 	}
 	period := p.Period(life)
 	if period == 0 {
-		return expiresAt > now+Margin(life)
+		return expiresAt > now+p.Margin(life)
 	}
-	return expiresAt >= NextSlot(id, period, now)+Margin(life)
+	return expiresAt >= NextSlot(id, period, now)+p.Margin(life)
 }
 
 // IdleSkips reports whether a refresh token that was last used at a time, unix s, needs
@@ -175,7 +189,7 @@ func (p Plan) IdleSkips(usedAt, now int64) bool {
 // replace the token: the first slot that does not skip, or the timer. 0: never.
 func (p Plan) NextRefresh(id string, life, expiresAt, now int64) int64 {
 	if p.timed(life) {
-		return max(expiresAt-Margin(life), now)
+		return max(expiresAt-p.Margin(life), now)
 	}
 	period := p.Period(life)
 	if period == 0 {

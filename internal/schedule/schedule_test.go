@@ -283,3 +283,29 @@ func TestIdleSkips(t *testing.T) {
 		t.Error("an unknown idle life")
 	}
 }
+
+// Where a provider refuses to refresh a young token, no slot and no timer asks it to.
+func TestMinAge(t *testing.T) {
+	eager := schedule.Plan{MinAge: 570}
+	if got := eager.Partition("conn_1", 600); got != schedule.Timer {
+		t.Errorf("ten minutes, of which 570 s are closed: %q", got)
+	}
+	if got := (schedule.Plan{MinAge: 570, NoTimers: true}).Partition("conn_1", 600); got != "" {
+		t.Errorf("without timers: %q", got)
+	}
+	if got := eager.NextRefresh("conn_1", 600, 10_600, 10_001); got != 10_570 {
+		t.Errorf("refreshed at %d", got)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		life := rapid.Int64Range(60, 90*day).Draw(t, "life")
+		plan := schedule.Plan{MinAge: rapid.Int64Range(1, life-1).Draw(t, "age")}
+		issued := rapid.Int64Range(1<<30, 1<<31).Draw(t, "issued")
+		next := plan.NextRefresh("conn_1", life, issued+life, issued)
+		if plan.Partition("conn_1", life) == schedule.Timer && (next < issued+plan.MinAge || next > issued+life) {
+			t.Fatalf("life %d, age %d: timer after %d s", life, plan.MinAge, next-issued)
+		}
+		if period := plan.Period(life); period > 0 && period*minute < plan.MinAge {
+			t.Fatalf("life %d, age %d: every %d min", life, plan.MinAge, period)
+		}
+	})
+}

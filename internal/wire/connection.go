@@ -21,8 +21,10 @@ type ImportRequest struct {
 	// connection that it made.
 	ExternalID string `json:"external_id,omitempty"`
 	// Hold stores the tokens and does not refresh them before the activation.
-	Hold bool              `json:"hold,omitempty"`
-	Tags map[string]string `json:"tags,omitempty"`
+	Hold bool `json:"hold,omitempty"`
+	// Variables are as in a SessionRequest.
+	Variables map[string]string `json:"variables,omitempty"`
+	Tags      map[string]string `json:"tags,omitempty"`
 }
 
 // TagsRequest is the body of PATCH /v1/connections/{id}: the tags that replace those

@@ -12,8 +12,10 @@ type SessionRequest struct {
 	// Scopes to ask for; absent: those of the integration.
 	Scopes []string `json:"scopes,omitempty"`
 	// ConnectionID makes it a reconnect of that connection.
-	ConnectionID       string            `json:"connection_id,omitempty"`
-	LoginHint          string            `json:"login_hint,omitempty"`
+	ConnectionID string `json:"connection_id,omitempty"`
+	LoginHint    string `json:"login_hint,omitempty"`
+	// Variables of the provider's URLs, where each connection has its own, such as a shop.
+	Variables          map[string]string `json:"variables,omitempty"`
 	Tags               map[string]string `json:"tags,omitempty"`
 	AllowAccountChange bool              `json:"allow_account_change,omitempty"`
 	ExpiresInS         int64             `json:"expires_in_s,omitempty"` // 60 to 86400; absent: 900

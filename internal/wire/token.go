@@ -23,15 +23,18 @@ type Token struct {
 	Generation int64             `json:"generation"`
 	Scope      string            `json:"scope"`
 	Fields     map[string]string `json:"fields"` // what the provider told besides, the secret ones too
-	// API is how the provider's API differs from the usual: the token goes as Authorization:
-	// Bearer, and 401 refuses it. Null: in nothing.
+	// API is where and how the provider's API takes the token. Null: nothing is known, so
+	// it goes as Authorization: Bearer, and 401 refuses it.
 	API *TokenAPI `json:"api"`
 }
 
 // TokenAPI says how the provider's API takes a token and refuses one.
 type TokenAPI struct {
-	HeaderName   string `json:"header_name"`   // such as Authorization
-	HeaderScheme string `json:"header_scheme"` // what stands before the token, such as Bearer; may be ""
+	// BaseURLs are where the API is, for this connection; empty: not known. A {name}
+	// that is left is for the caller to fill in.
+	BaseURLs     []string `json:"base_urls"`
+	HeaderName   string   `json:"header_name"`   // such as Authorization
+	HeaderScheme string   `json:"header_scheme"` // what stands before the token, such as Bearer; may be ""
 	// RejectedWhen: an answer that fits one of these says that the token is dead.
 	RejectedWhen []Rejection `json:"rejected_when"`
 }
