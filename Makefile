@@ -119,13 +119,14 @@ bench: ## Run the benchmarks (BENCH=pattern)
 
 # --- References for tests: pinned, fetched once, never shipped ---
 
-.PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint
-reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint ## Fetch all of the following
+.PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients
+reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients ## Fetch all of the following
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
 reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
 reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
 reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
+reference-oauth-clients: $(REFERENCE)/oauth-clients/ready ## Fetch OAuth clients in JavaScript and Python (needs npm and Python 3)
 
 # A folder is complete when its file `ready` is there, which is written last.
 $(REFERENCE)/dynamodb/ready: test/dynamodb/pom.xml test/dynamodb/SHA256SUMS
@@ -154,4 +155,13 @@ $(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready:
 	rm -rf $(@D) && mkdir -p $(@D)
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	touch $@
+
+STANDIN := $(addprefix test/standin/,package.json package-lock.json .npmrc requirements.txt told.mjs simple-oauth2.mjs openid-client.mjs requests_oauthlib_refresh.py)
+$(REFERENCE)/oauth-clients/ready: $(STANDIN)
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp $(STANDIN) $(@D)/
+	cd $(@D) && npm ci --no-progress
+	python3 -m venv $(@D)/python
+	$(@D)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(@D)/requirements.txt
 	touch $@

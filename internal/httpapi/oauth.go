@@ -145,8 +145,10 @@ func oauthError(x *exchange, e *broker.Error) answer {
 	}
 	header := errorHeader(x, e)
 	header["Pragma"] = "no-cache"
-	if status == http.StatusUnauthorized {
-		header["WWW-Authenticate"] = `Basic realm="evergrant", charset="UTF-8"` // RFC 9110 section 15.5.2
+	if _, _, basic := x.r.BasicAuth(); basic && code == oauthInvalidClient {
+		// RFC 6749 section 5.2: to a client that used the header, and to no other one.
+		// There are libraries that take the challenge for the whole answer.
+		status, header["WWW-Authenticate"] = http.StatusUnauthorized, `Basic realm="evergrant", charset="UTF-8"`
 	}
 	return answer{status: status, kind: "application/json", body: append(body, '\n'), header: header}
 }
@@ -156,9 +158,7 @@ func oauthError(x *exchange, e *broker.Error) answer {
 // What passes is 503, at which it keeps its refresh token and tries again.
 func oauthCode(code broker.Code) (broker.Code, int) {
 	switch code {
-	case oauthInvalidClient:
-		return code, http.StatusUnauthorized
-	case oauthInvalidRequest, oauthInvalidGrant, oauthUnsupportedGrant: // oauthInvalidRequest is broker.InvalidRequest
+	case oauthInvalidRequest, oauthInvalidClient, oauthInvalidGrant, oauthUnsupportedGrant: // oauthInvalidRequest is broker.InvalidRequest
 		return code, http.StatusBadRequest
 	case broker.MissingScope:
 		return oauthInvalidScope, http.StatusBadRequest

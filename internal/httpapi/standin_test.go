@@ -130,11 +130,16 @@ func TestAStandInMadeWithAClientWantsIt(t *testing.T) {
 	form, id, key := refreshForm(made["stand_in"]), made["client_id"].(string), made["client_secret"].(string)
 	w.refreshBy(form, basic(id, key)).Want(t, 200, "access_token")
 	w.refreshBy(refreshForm(made["stand_in"], "client_id", id, "client_secret", key)).Want(t, 200, "access_token")
-	for _, g := range []brokertest.Answer{
-		w.refreshBy(form), w.refreshBy(form, basic(id, "wrong")), w.refreshBy(form, basic("wrong", key)),
-		w.refreshBy(refreshForm(made["stand_in"], "client_id", id)), w.refreshBy(refreshForm(made["stand_in"], "client_id", id, "client_secret", "")),
-	} {
+	for _, g := range []brokertest.Answer{w.refreshBy(form, basic(id, "wrong")), w.refreshBy(form, basic("wrong", key)), w.refreshBy(form, basic("", ""))} {
 		if g.Want(t, 401, `"error":"invalid_client"`); !strings.HasPrefix(g.Header.Get("WWW-Authenticate"), "Basic ") {
+			t.Errorf("WWW-Authenticate is %q", g.Header.Get("WWW-Authenticate"))
+		}
+	}
+	// A client that did not use the header is not challenged to.
+	for _, g := range []brokertest.Answer{
+		w.refreshBy(form), w.refreshBy(refreshForm(made["stand_in"], "client_id", id)), w.refreshBy(refreshForm(made["stand_in"], "client_id", id, "client_secret", "")),
+	} {
+		if g.Want(t, 400, `"error":"invalid_client"`); g.Header.Get("WWW-Authenticate") != "" {
 			t.Errorf("WWW-Authenticate is %q", g.Header.Get("WWW-Authenticate"))
 		}
 	}

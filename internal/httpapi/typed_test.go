@@ -108,3 +108,25 @@ func TestTriesAtOnceAreCountedOneByOne(t *testing.T) {
 	}
 	w.Confirm("all", session, code, "alice").Want(t, 409, "")
 }
+
+// A process that stopped between the fifth count and the end of the session has left a
+// session at which nobody may look any more.
+func TestNoSixthLook(t *testing.T) {
+	w := newWorld(t)
+	session, _, code := w.typing("alice")
+	sess, err := w.Store.GetSession(t.Context(), connection.Hash(session))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		res, err := w.Store.CountTry(t.Context(), sess)
+		if err != nil || !res.Applied {
+			t.Fatal(res, err)
+		}
+		if again, err := w.Store.CountTry(t.Context(), sess); err != nil || again.Applied {
+			t.Fatal("a try is counted over another one", err)
+		}
+		sess = res.Session
+	}
+	w.Confirm("all", session, code, "alice").Want(t, 409, "wrong codes have ended")
+}

@@ -40,7 +40,7 @@ type need struct {
 // references name, for the tests, where a reference server or program is. A test that needs
 // one skips itself without it, naming the variable. The runner sets each for its own suite
 // alone, so that what runs where does not depend on who runs it.
-var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM"}
+var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS"}
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
 // four functions' whole path, and the faults and attacks that storage meets.
@@ -115,6 +115,24 @@ func suites(root string) []suite {
 			env:    []string{"EVERGRANT_MOTO=" + filepath.Join(reference, "moto")},
 			needs:  append(slices.Clone(dynamodb), fetched(reference, "moto", "moto")),
 			limit:  10 * time.Minute,
+		},
+		{
+			name:    "oauth-clients",
+			command: []string{"go", "test", "-json", "-count=1", "./test/standin/..."},
+			goTest:  true, whole: true,
+			env:   []string{"EVERGRANT_OAUTH_CLIENTS=" + filepath.Join(reference, "oauth-clients")},
+			needs: []need{fetched(reference, "oauth-clients", "OAuth clients of others"), tool("node", "install Node.js 20 or newer")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name: "shells",
+			command: []string{
+				"go", "test", "-json", "-count=1", "-run", "TestShellsComplete", "./cmd/evergrant/...",
+			},
+			goTest: true, whole: true,
+			env:   []string{"EVERGRANT_SHELLS=yes"},
+			needs: []need{tool("bash", "install it"), tool("zsh", "install it"), tool("fish", "install it")},
+			limit: 5 * time.Minute,
 		},
 		{
 			name:    "browser",
