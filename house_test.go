@@ -34,11 +34,11 @@ client                           internal/{secret,wire} golang.org/x/oauth2  # p
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
-internal/app/callback            internal/{app,app/gateway,awssecrets,httpapi,idtoken} aws/aws-sdk-go-v2
-internal/app/api                 internal/{app,app/gateway,awssecrets,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
-internal/app/refresh             internal/{app,awssecrets,broker,idtoken,sqsqueue} aws/aws-sdk-go-v2
+internal/app/callback            internal/{app,app/gateway,awssecrets,config,eventbus,httpapi,idtoken} aws/aws-sdk-go-v2
+internal/app/api                 internal/{app,app/gateway,awssecrets,eventbus,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
+internal/app/refresh             internal/{app,awssecrets,broker,eventbus,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
-internal/app                     internal/{broker,config,connection,dynamostore,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
+internal/app                     internal/{broker,config,connection,dynamostore,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests
 
@@ -51,6 +51,7 @@ internal/boltstore               internal/{connection,item,secret} go.etcd.io/bb
 internal/kmskey                  internal/secret aws/aws-sdk-go-v2
 internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
 internal/sqsqueue                aws/aws-sdk-go-v2
+internal/eventbus                internal/{events,wire} aws/aws-sdk-go-v2
 
 internal/idtoken                 internal/provider coreos/go-oidc  # apart, so that authorize does not carry it
 

@@ -33,6 +33,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/dynamostore"
+	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/kmskey"
 	"github.com/evergrant/evergrant/internal/metric/emf"
@@ -52,6 +53,8 @@ type Parts struct {
 	Now      func() time.Time
 	// IDTokens makes the verifier of ID tokens; set by the rooms that exchange codes.
 	IDTokens func(*provider.Client) provider.VerifyIDToken
+	// Events is told what becomes of connections; set by the rooms that write them.
+	Events events.Sink
 	// Metrics goes into the function's log. Call FlushMetrics at the end of each invocation.
 	Metrics *emf.Writer
 
@@ -187,6 +190,7 @@ func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Co
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
 		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Metrics: p.Metrics,
+		Events: p.Events,
 	}
 	if p.IDTokens != nil {
 		c.IDTokens = p.IDTokens(c.Provider)

@@ -29,7 +29,7 @@ func TestAllThatIsMissingIsToldAtOnce(t *testing.T) {
 	}
 	for _, name := range []string{
 		"EVERGRANT_DEPLOYMENT", "EVERGRANT_CONNECTIONS_TABLE", "EVERGRANT_AUTHORIZATIONS_TABLE", "EVERGRANT_KMS_KEY",
-		"EVERGRANT_CHUNK_QUEUE", "EVERGRANT_RESCUE_QUEUE", "EVERGRANT_CHUNK_DEAD_LETTERS", "EVERGRANT_RESCUE_DEAD_LETTERS", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+		"EVERGRANT_CHUNK_QUEUE", "EVERGRANT_RESCUE_QUEUE", "EVERGRANT_CHUNK_DEAD_LETTERS", "EVERGRANT_RESCUE_DEAD_LETTERS", "EVERGRANT_EVENT_BUS", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
 	} {
 		if !strings.Contains(err.Error(), name+" is not set") {
 			t.Errorf("%s is not named: %v", name, err)
@@ -169,10 +169,10 @@ func TestFunctionsLinkOnlyWhatTheyUse(t *testing.T) {
 	const sdk, own = "github.com/aws/aws-sdk-go-v2/", "github.com/evergrant/evergrant/internal/"
 	everywhere := []string{
 		"html/template", "text/template", "net/rpc", "testing", "github.com/goccy/go-yaml", "go.etcd.io/bbolt", "github.com/alecthomas/kong",
-		sdk + "config", sdk + "service/eventbridge", own + "config/yamlfile", own + "boltstore", own + "simprovider", own + "app/awssim", own + "keyfile", own + "rescue",
+		sdk + "config", own + "config/yamlfile", own + "boltstore", own + "simprovider", own + "app/awssim", own + "keyfile", own + "rescue",
 	}
 	for function, forbidden := range map[string][]string{
-		"authorize": {sdk + "service/sqs", sdk + "service/ssm", sdk + "service/secretsmanager", own + "awssecrets", own + "sqsqueue"},
+		"authorize": {sdk + "service/eventbridge", own + "eventbus", sdk + "service/sqs", sdk + "service/ssm", sdk + "service/secretsmanager", own + "awssecrets", own + "sqsqueue"},
 		"callback":  {sdk + "service/sqs", own + "sqsqueue"},
 		"api":       nil,
 		"refresh":   {own + "httpapi", own + "lambdahttp", own + "app/gateway"},

@@ -23,6 +23,7 @@ const (
 	SQS            Service = "SQS"
 	SSM            Service = "SSM"
 	SecretsManager Service = "SECRETS_MANAGER"
+	EventBridge    Service = "EVENTBRIDGE"
 )
 
 // Env is the settings of a function, as template.yaml writes them into its
@@ -43,6 +44,7 @@ type Env struct {
 	KMSKey              string // ARN of the key that wraps the data keys
 	ChunkQueue          string // URL
 	RescueQueue         string // URL
+	EventBus            string // name or ARN
 	ChunkDeadLetters    string // URL of the queue where chunks end that failed too often
 	RescueDeadLetters   string // URL
 
@@ -72,6 +74,7 @@ func ReadEnv(getenv func(string) string, executable string) (Env, error) {
 		KMSKey:              v.text("EVERGRANT_KMS_KEY"),
 		ChunkQueue:          v.address("EVERGRANT_CHUNK_QUEUE"),
 		RescueQueue:         v.address("EVERGRANT_RESCUE_QUEUE"),
+		EventBus:            v.text("EVERGRANT_EVENT_BUS"),
 		ChunkDeadLetters:    v.address("EVERGRANT_CHUNK_DEAD_LETTERS"),
 		RescueDeadLetters:   v.address("EVERGRANT_RESCUE_DEAD_LETTERS"),
 		ConfigFile:          v.configFile(executable),
@@ -168,7 +171,7 @@ func (v *variables) credentials() aws.CredentialsProvider {
 // endpoints follows the variables that all AWS SDKs know.
 func (v *variables) endpoints() map[Service]string {
 	out := map[Service]string{}
-	for _, s := range []Service{DynamoDB, KMS, SQS, SSM, SecretsManager} {
+	for _, s := range []Service{DynamoDB, KMS, SQS, SSM, SecretsManager, EventBridge} {
 		address := v.getenv("AWS_ENDPOINT_URL_" + string(s))
 		if address == "" {
 			address = v.getenv("AWS_ENDPOINT_URL")

@@ -109,7 +109,8 @@ func newDeployment(t *testing.T, vars map[string]string) *deployment {
 		"EVERGRANT_CONNECTIONS_TABLE": "connections", "EVERGRANT_AUTHORIZATIONS_TABLE": "authorizations",
 		"EVERGRANT_CHUNK_QUEUE": chunkQueue, "EVERGRANT_RESCUE_QUEUE": rescueQueue, "EVERGRANT_CONFIG": file,
 		"EVERGRANT_CHUNK_DEAD_LETTERS": chunkQueue + "-dead", "EVERGRANT_RESCUE_DEAD_LETTERS": rescueQueue + "-dead",
-		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "CANARY-aws-secret", "AWS_SESSION_TOKEN": "CANARY-aws-token",
+		"EVERGRANT_EVENT_BUS": "evergrant",
+		"AWS_REGION":          "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "CANARY-aws-secret", "AWS_SESSION_TOKEN": "CANARY-aws-token",
 		"AWS_ENDPOINT_URL": awsServer.URL,
 	}
 	for name, value := range vars {

@@ -15,6 +15,7 @@ func missing(t *testing.T, c *cloud) {
 	for _, name := range []string{
 		"EVERGRANT_DEPLOYMENT", "EVERGRANT_CONNECTIONS_TABLE", "EVERGRANT_AUTHORIZATIONS_TABLE", "EVERGRANT_KMS_KEY",
 		"EVERGRANT_CHUNK_QUEUE", "EVERGRANT_RESCUE_QUEUE", "EVERGRANT_CHUNK_DEAD_LETTERS", "EVERGRANT_RESCUE_DEAD_LETTERS",
+		"EVERGRANT_EVENT_BUS",
 	} {
 		for _, function := range []string{"AuthorizeFunction", "CallbackFunction", "ApiFunction", "RefreshFunction"} {
 			f := d.start(function, func(c *runtimeapi.Config) { delete(c.Env, name) })

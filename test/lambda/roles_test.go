@@ -233,7 +233,6 @@ func (l *ledger) add(r *roles) {
 var outOfReach = map[string]string{
 	"*/Log logs:*": "Lambda writes what a function prints, in the name of its role; no server here stands for CloudWatch",
 	"TickRole/Wake lambda:InvokeFunction RefreshFunction": "EventBridge Scheduler calls with it; the tests play the scheduler",
-	"*/Tell events:PutEvents EventBus":                    "the functions do not put events onto the bus yet",
 }
 
 // compare holds against each other what the roles grant and what was used of it.

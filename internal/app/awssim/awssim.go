@@ -1,6 +1,6 @@
 // Package awssim provides, for tests, the few operations of AWS that the functions
-// call beside DynamoDB's: KMS, the Parameter Store, Secrets Manager and SQS, in the
-// JSON protocol that the SDK speaks.
+// call beside DynamoDB's: KMS, the Parameter Store, Secrets Manager, SQS and EventBridge,
+// in the JSON protocol that the SDK speaks.
 //
 // What the real services check is checked: a wrapped key opens only under its own KMS
 // key and encryption context. Credentials and signatures are not looked at.
@@ -30,7 +30,18 @@ type Server struct {
 	sent       map[string][]string
 	groups     map[string][]string
 	waiting    map[string][]message
+	put        []Entry
+	refused    map[int]string // entries of the next PutEvents
 	calls      []string
+}
+
+// Entry is one event that was put onto a bus.
+type Entry struct {
+	EventBusName string
+	Source       string
+	DetailType   string
+	Detail       string
+	Time         float64 // unix s
 }
 
 // New returns a Server that knows no parameters and no secrets.
@@ -106,6 +117,24 @@ func (s *Server) Waiting(queue string) (bodies []string) {
 	return bodies
 }
 
+// Put returns the events that were put, in order.
+func (s *Server) Put() []Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Entry(nil), s.put...)
+}
+
+// RefuseEntry has the next PutEvents refuse its nth entry, from 0 on, with that code, and
+// take the others.
+func (s *Server) RefuseEntry(n int, code string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = map[int]string{}
+	}
+	s.refused[n] = code
+}
+
 // Calls returns the operations that were asked for, in order.
 func (s *Server) Calls() []string {
 	s.mu.Lock()
@@ -127,6 +156,7 @@ type request struct {
 	MessageGroupID    string            `json:"MessageGroupId"`
 	ReceiptHandle     string            `json:"ReceiptHandle"`
 	Most              int               `json:"MaxNumberOfMessages"`
+	Entries           []Entry           `json:"Entries"`
 }
 
 type object map[string]any
@@ -181,6 +211,8 @@ func (s *Server) answer(operation string, in request) (out any, errorType string
 	case "AmazonSQS.DeleteMessage":
 		s.waiting[in.QueueURL] = slices.DeleteFunc(s.waiting[in.QueueURL], func(m message) bool { return m.receipt == in.ReceiptHandle })
 		return object{}, ""
+	case "AWSEvents.PutEvents":
+		return s.putEvents(in.Entries)
 	}
 	return nil, "UnknownOperationException"
 }
@@ -202,6 +234,30 @@ func (s *Server) receive(in request) any {
 func digest(body string) string {
 	sum := md5.Sum([]byte(body))
 	return hex.EncodeToString(sum[:])
+}
+
+// putEvents takes 1 to 10 entries with what EventBridge demands of each.
+func (s *Server) putEvents(entries []Entry) (out any, errorType string) {
+	if len(entries) < 1 || len(entries) > 10 {
+		return nil, "ValidationException"
+	}
+	refused := s.refused
+	s.refused = nil
+	failed, results := 0, []object{}
+	for n, e := range entries {
+		code := refused[n]
+		if e.Source == "" || e.DetailType == "" || !json.Valid([]byte(e.Detail)) || !strings.HasPrefix(e.Detail, "{") {
+			code = "MalformedDetail"
+		}
+		if code != "" {
+			failed++
+			results = append(results, object{"ErrorCode": code, "ErrorMessage": "simulated"})
+			continue
+		}
+		s.put = append(s.put, e)
+		results = append(results, object{"EventId": rand.Text()})
+	}
+	return object{"FailedEntryCount": failed, "Entries": results}, ""
 }
 
 // bound is what a ciphertext is bound to: the key and the encryption context. A map

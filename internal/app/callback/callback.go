@@ -3,13 +3,17 @@ package callback
 
 import (
 	"net/http"
+	"slices"
 
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/app/gateway"
 	"github.com/evergrant/evergrant/internal/awssecrets"
+	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/eventbus"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/idtoken"
 )
@@ -19,6 +23,10 @@ import (
 // answer of an exchange is kept in its session.
 func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
+	if slices.ContainsFunc(p.Settings.Integrations, func(i config.Integration) bool { return i.Binding == config.BindingCookie }) {
+		// Only there does it write connections, and may it tell of them.
+		p.Events = eventbus.New(eventbridge.NewFromConfig(p.AWS(app.EventBridge)), p.Env.EventBus)
+	}
 	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
 	return httpapi.NewCallback(gateway.Config(p, p.Broker(secrets, nil, true)))
 }
