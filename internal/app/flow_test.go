@@ -67,6 +67,40 @@ func wholeLife(t *testing.T, d *deployment) {
 		d.notLogged(token["access_token"].(string))
 	}
 	d.notLogged(brokertest.ClientSecret, apiKey, session, back.Get("evergrant_confirm"), "CANARY")
+	d.wantPut(id, "connection.created", "connection.disconnected")
+}
+
+// wantPut wants these events of a connection on the bus, without a token in them.
+func (d *deployment) wantPut(id string, want ...string) {
+	d.t.Helper()
+	var got []string
+	for _, e := range d.aws.Put() {
+		if strings.Contains(e.Detail, `"connection_id":"`+id+`"`) && e.Source == "evergrant" && e.EventBusName == "evergrant" {
+			got = append(got, e.DetailType)
+		}
+		if strings.Contains(e.Detail, "token") {
+			d.t.Error(e.Detail)
+		}
+	}
+	if !slices.Equal(got, want) {
+		d.t.Errorf("on the bus are %q, want %q", got, want)
+	}
+}
+
+// The function that wrote an event ends before the bus has it: the next tick puts it.
+func TestTickPutsWhatTheBusDidNotTake(t *testing.T) {
+	d := onBolt(t)
+	d.aws.Refuse("AWSEvents.PutEvents", "InternalException")
+	_, back := d.connect("redbooth", "tenant-7")
+	id := back.Get("evergrant_connection")
+	d.wantPut(id)
+	d.now.Advance(2 * time.Minute)
+	d.tick()
+	d.wantPut(id)
+	d.aws.Refuse("AWSEvents.PutEvents", "")
+	d.now.Advance(2 * time.Minute)
+	d.tick()
+	d.wantPut(id, "connection.created")
 }
 
 func (d *deployment) notLogged(secrets ...string) {
@@ -102,6 +136,7 @@ func TestCookieModeConnectsInTheCallback(t *testing.T) {
 	if got := d.call(200, "GET", "/v1/connections/"+id, ""); got["status"] != "active" {
 		t.Errorf("connected: %v", got["status"])
 	}
+	d.wantPut(id, "connection.created") // by the callback
 	d.notLogged(brokertest.ClientSecret)
 }
 

@@ -170,11 +170,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in request
 	errorType := "SerializationException"
 	var out any
-	if json.NewDecoder(r.Body).Decode(&in) == nil {
-		out, errorType = s.answer(operation, in)
-	}
-	if refusal := s.refusals[operation]; refusal != "" {
+	refusal := s.refusals[operation]
+	switch {
+	case refusal != "":
 		errorType = refusal
+	case json.NewDecoder(r.Body).Decode(&in) == nil:
+		out, errorType = s.answer(operation, in)
 	}
 	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 	if errorType != "" {
