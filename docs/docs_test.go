@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
+	"github.com/evergrant/evergrant/internal/outbox"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/wire"
 )
@@ -45,6 +47,33 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// Each example of an event is one: nothing in it is unknown, and its type exists.
+func TestEventsAreGood(t *testing.T) {
+	block := regexp.MustCompile("(?s)<!-- event -->\n```json\n(.*?)```")
+	text := read(t, "events.md")
+	all := block.FindAllStringSubmatch(text, -1)
+	if marks := strings.Count(text, "<!-- event -->"); marks != len(all) || marks < 2 {
+		t.Errorf("%d marks, %d examples", marks, len(all))
+	}
+	for _, m := range all {
+		d := json.NewDecoder(strings.NewReader(m[1]))
+		d.DisallowUnknownFields()
+		var e wire.Event
+		if err := d.Decode(&e); err != nil || !slices.Contains(outbox.Types(), outbox.Type(e.Type)) {
+			t.Errorf("%v\nin\n%s", err, m[1])
+		}
+		again, err := json.MarshalIndent(e, "", "  ")
+		if err != nil || string(again) != strings.TrimSpace(m[1]) {
+			t.Errorf("the example lacks something or has another order; it is\n%s", again)
+		}
+	}
+	for _, typ := range outbox.Types() {
+		if !strings.Contains(text, "| `"+string(typ)+"` |") {
+			t.Errorf("events.md says nothing of %s", typ)
+		}
+	}
 }
 
 func TestConfigurationsAreGood(t *testing.T) {
