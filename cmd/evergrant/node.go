@@ -101,6 +101,7 @@ func openNode(c nodeConfig) (*node, error) {
 		// A send that was begun last ends within 15 s: so a tick that a provider holds
 		// up ends before the next one is due.
 		TickTime: 42 * time.Second, Spread: 40 * time.Second,
+		Ready:  (&probe{now: c.Now, writable: n.db.Writable}).ready,
 		Timers: true, Horizon: refresh.HorizonLocal, Epoch: epoch,
 	})
 	n.face = httpapi.Config{

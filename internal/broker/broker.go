@@ -56,6 +56,9 @@ type Config struct {
 	// Spread is the time over which a tick spreads the refreshes of one integration,
 	// where they are many. 0: as fast as they go.
 	Spread time.Duration
+	// Ready, where set, is asked before a refresh is begun whether the store takes
+	// writes. An error puts the refresh off, with nothing sent.
+	Ready func(ctx context.Context) error
 	// Epoch is the deployment's restore epoch; 0 until a restore.
 	Epoch int64
 	// Horizon is how long a refusal in doubt is held back, s; 0: the protocol's.
@@ -156,6 +159,10 @@ func (b *Broker) done(r refresh.Report) {
 			"outcome", r.Outcome.String(), "error", r.Err.Error())
 	case r.Err != nil:
 		b.Log.Warn("refresh", "connection", r.Record.ID, "integration", r.Record.Integration, "outcome", r.Outcome.String(), "error", r.Err.Error())
+	}
+	if r.Restored {
+		b.Log.Info("restored", "connection", r.Record.ID, "integration", r.Record.Integration, "doubt", true)
+		b.tallies.count(now, r.Record.Integration, "restored")
 	}
 	if r.Sent > 0 {
 		b.Log.Info("refresh", "connection", r.Record.ID, "integration", r.Record.Integration, "outcome", r.Outcome.String(),

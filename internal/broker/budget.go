@@ -76,6 +76,11 @@ const (
 // only while the minute's budget lasts; see refresh.Driver.Admit. A token that somebody
 // asks for now is worth more than one that is due, so reads spend none of the budget.
 func (b *Broker) admit(ctx context.Context, integration string, why refresh.Why) (func(), error) {
+	if b.Ready != nil {
+		if err := b.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
 	b.budgets.mu.Lock()
 	lane := b.budgets.lanes[integration]
 	if lane == nil {

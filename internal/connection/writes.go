@@ -611,14 +611,6 @@ func (w Warn) Update() item.Update {
 	}
 }
 
-// Finish takes a connection off the list of what the tick must do.
-type Finish struct{ Todo string }
-
-// Update implements Write.
-func (w Finish) Update() item.Update {
-	return item.Update{If: []item.Cond{item.Eq("todo", w.Todo)}, Remove: []string{"todo"}}
-}
-
 // Create puts a new connection, unless its id exists.
 type Create struct{ Record Record }
 

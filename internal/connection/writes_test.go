@@ -284,13 +284,6 @@ var cases = []struct {
 		map[string]func(*connection.Record){"forced since": func(r *connection.Record) { r.ForcedAt = 165 }},
 		false,
 	},
-	{
-		"finish",
-		connection.Finish{Todo: "todo#1#0"},
-		func(r *connection.Record) { r.Todo = "todo#1#0" },
-		map[string]func(*connection.Record){"filed anew": func(r *connection.Record) { r.Todo = "todo#2#0" }},
-		false,
-	},
 }
 
 // Each write is applied to what it is meant for, refused by each other shape of the

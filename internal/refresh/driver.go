@@ -83,7 +83,9 @@ type Report struct {
 	Lost    int           // answers that did not come
 	// Recovered: it saved a connection of which an answer was lost, now or before.
 	Recovered bool
-	Answer    string // the provider's error code, "" for none
+	// Restored: it put a connection in doubt because its table was restored.
+	Restored bool
+	Answer   string // the provider's error code, "" for none
 	// PausedUntil, unix s, is when the provider may be asked again; 0 for any time.
 	PausedUntil int64
 	Err         error // what failed, where something of ours did; holds no secret
@@ -146,8 +148,10 @@ type refreshing struct {
 	took  time.Duration
 	lost  int              // answers that did not come
 	save  *connection.Save // sealed once, before its first try
-	leave func()           // ends what Admit admitted; nil before
-	err   error
+
+	restored bool   // see Report.Restored
+	leave    func() // ends what Admit admitted; nil before
+	err      error
 }
 
 // Refresh runs one refresh to its end. Once something was claimed it no longer ends
@@ -171,6 +175,7 @@ func (d *Driver) Refresh(ctx context.Context, in Input) Report {
 		s, e = Next(s, r)
 		if e.Kind == EffectDone {
 			rep := Report{Record: run.rec, Outcome: e.Outcome, Why: in.Why, Sent: s.Sends, Took: run.took, Lost: run.lost, Answer: s.Answer.Error, Err: run.err}
+			rep.Restored = run.restored
 			rep.Recovered = rep.Outcome == Saved && (run.lost > 0 || s.Core.DoubtAt != 0)
 			if s.Facts.PausedUntil > run.ms()/1000 {
 				rep.PausedUntil = s.Facts.PausedUntil
@@ -211,7 +216,9 @@ func (run *refreshing) perform(ctx context.Context, s State, e Effect) Result {
 	case EffectPrepare:
 		return run.failed(run.prepare(ctx))
 	case EffectClaim:
-		return run.write(ctx, e.Claim)
+		r := run.write(ctx, e.Claim)
+		run.restored = e.Claim.Older && s.Core.DoubtAt == 0 && r.Core.Attempt.ID == e.Claim.Attempt.ID
+		return r
 	case EffectRelease:
 		return run.write(ctx, connection.Release{Attempt: run.in.Attempt})
 	case EffectPause:

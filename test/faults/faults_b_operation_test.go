@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,10 @@ func TestFault_F64_a_restored_table_is_doubted_once_and_by_profile(t *testing.T)
 					t.Fatalf("refreshed: %v, by %d requests", err, w.Sent("refresh_token")-sent)
 				}
 				w.WantActive(id)
+				// Whoever restored is told how many are in doubt by it, each once.
+				if n := strings.Count(w.Log.String(), `"msg":"restored"`); n != 1 && c.profile != "none" || n != 0 && c.profile == "none" {
+					t.Errorf("told of %d in doubt", n)
+				}
 				w.Forgive("S9: a doubt without a cause") // the restore is the cause
 				w.Forgive("S6")                          // and it took the tokens back
 				for range 130 {
@@ -83,6 +88,9 @@ func TestFault_F64_a_restored_table_is_doubted_once_and_by_profile(t *testing.T)
 				r := w.Record(id)
 				if r.Status != c.end || c.end == connection.NeedsReauth && r.Reason != connection.LostResponse {
 					t.Fatalf("%s %s: %+v", r.Status, r.Reason, r.Core)
+				}
+				if n := strings.Count(w.Log.String(), `"msg":"restored"`); n > 1 {
+					t.Errorf("told %d times", n)
 				}
 				if c.saved && (r.RestoreEpoch != 1 || r.DoubtAt != 0) {
 					t.Errorf("still doubted: %+v", r.Core)
