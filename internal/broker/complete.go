@@ -220,7 +220,7 @@ func (back *returning) park(ctx context.Context, e provider.Entry, code secret.T
 	}
 	life := int64(codeTime)
 	if e.AuthorizationCodeTTL > 0 {
-		life = e.AuthorizationCodeTTL
+		life = min(e.AuthorizationCodeTTL, repeatTime)
 	}
 	c := connection.Code{
 		Hash: connection.Hash(confirm.Reveal()), Session: back.sess.Hash, Client: back.st.Client, ClientID: back.st.ClientID,

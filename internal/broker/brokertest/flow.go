@@ -117,8 +117,7 @@ integrations:
 	w.Must(Simulate(w.Sim, &i, w.Origin))
 	i.Entry.Identity = provider.Identity{}
 	w.Settings.Integrations = append(w.Settings.Integrations, i)
-	w.Home = w.Start()
-	w.Serve(w.HTTP(w.Home))
+	w.Restart()
 }
 
 // ConnectMany makes n connections, half of them of each user.

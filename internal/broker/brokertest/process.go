@@ -68,6 +68,14 @@ func (w *World) Start(change ...func(*broker.Config)) *Process {
 	return p
 }
 
+// Restart puts a new process, which has read what was changed in Settings, in the place of
+// Home.
+func (w *World) Restart() {
+	w.T.Helper()
+	w.Home = w.Start()
+	w.Serve(w.HTTP(w.Home))
+}
+
 func (p *Process) now() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
