@@ -121,12 +121,16 @@ bench: ## Run the benchmarks (BENCH=pattern)
 
 .PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients
 reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients ## Fetch all of the following
+.PHONY: reference-typescript reference-python
+reference: reference-typescript reference-python
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
 reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
 reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
 reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
 reference-oauth-clients: $(REFERENCE)/oauth-clients/ready ## Fetch OAuth clients in JavaScript and Python (needs npm and Python 3)
+reference-typescript: $(REFERENCE)/typescript/ready ## Fetch what the TypeScript client is built with (needs npm)
+reference-python: $(REFERENCE)/python/ready ## Fetch what the Python client is tested with (needs Python 3.10)
 
 # A folder is complete when its file `ready` is there, which is written last.
 $(REFERENCE)/dynamodb/ready: test/dynamodb/pom.xml test/dynamodb/SHA256SUMS
@@ -151,7 +155,8 @@ $(REFERENCE)/chromium/ready: tools/find-chromium
 
 $(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt
 $(REFERENCE)/moto/ready: test/moto/requirements.txt
-$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready:
+$(REFERENCE)/python/ready: clients/python/requirements-test.txt
+$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready $(REFERENCE)/python/ready:
 	rm -rf $(@D) && mkdir -p $(@D)
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
@@ -164,4 +169,10 @@ $(REFERENCE)/oauth-clients/ready: $(STANDIN)
 	cd $(@D) && npm ci --no-progress
 	python3 -m venv $(@D)/python
 	$(@D)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(@D)/requirements.txt
+	touch $@
+
+$(REFERENCE)/typescript/ready: clients/typescript/package.json clients/typescript/package-lock.json clients/typescript/.npmrc
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp clients/typescript/package.json clients/typescript/package-lock.json clients/typescript/.npmrc $(@D)/
+	cd $(@D) && npm ci --no-progress
 	touch $@

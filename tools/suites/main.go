@@ -44,7 +44,7 @@ func main() {
 	}
 	if *list {
 		for _, s := range table {
-			fmt.Printf("%-11s %s\n", s.name, strings.Join(s.command, " "))
+			fmt.Printf("%-17s %s\n", s.name, strings.Join(s.command, " "))
 		}
 		return
 	}
@@ -101,7 +101,7 @@ func (r *runner) run(ctx context.Context, table []suite, noSkips bool) bool {
 			continue
 		}
 		if !r.terminal {
-			fmt.Fprintf(r.out, "run   %-11s %s\n", s.name, strings.Join(s.command, " "))
+			fmt.Fprintf(r.out, "run   %-17s %s\n", s.name, strings.Join(s.command, " "))
 		}
 		start := time.Now()
 		count, err := r.one(ctx, s)
@@ -109,11 +109,11 @@ func (r *runner) run(ctx context.Context, table []suite, noSkips bool) bool {
 		r.clearLine()
 		if err != nil {
 			failed++
-			fmt.Fprintf(r.out, "FAIL  %-11s %6.1f s  %v\n", s.name, seconds, err)
+			fmt.Fprintf(r.out, "FAIL  %-17s %6.1f s  %v\n", s.name, seconds, err)
 			continue
 		}
 		passed++
-		fmt.Fprintf(r.out, "ok    %-11s %6.1f s%s\n", s.name, seconds, count)
+		fmt.Fprintf(r.out, "ok    %-17s %6.1f s%s\n", s.name, seconds, count)
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(r.out, "interrupted")
@@ -219,7 +219,7 @@ func withoutReferences(environ []string) []string {
 // progress rewrites the terminal's line.
 func (r *runner) progress(s suite, t *tally) {
 	if r.terminal {
-		fmt.Fprintf(r.out, "\r\x1b[K      %-11s %d tests passed, %d failed", s.name, t.passed, t.failed)
+		fmt.Fprintf(r.out, "\r\x1b[K      %-17s %d tests passed, %d failed", s.name, t.passed, t.failed)
 	}
 }
 

@@ -40,7 +40,10 @@ type need struct {
 // references name, for the tests, where a reference server or program is. A test that needs
 // one skips itself without it, naming the variable. The runner sets each for its own suite
 // alone, so that what runs where does not depend on who runs it.
-var references = [...]string{"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS"}
+var references = [...]string{
+	"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS",
+	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD",
+}
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
 // four functions' whole path, and the faults and attacks that storage meets.
@@ -96,6 +99,26 @@ func suites(root string) []suite {
 				"PATH=" + filepath.Join(oidc, "bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
 			},
 			needs: []need{fetched(reference, "oidc", "oidc-provider")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name:    "client-typescript",
+			command: []string{"go", "test", "-json", "-count=1", "-run", "^TestTypeScript$", "./test/clients"},
+			goTest:  true, whole: true,
+			env: []string{
+				"EVERGRANT_CLIENT_TYPESCRIPT=" + filepath.Join(reference, "typescript"),
+				// The Node.js that comes with oidc-provider: the system's may be too old.
+				"PATH=" + filepath.Join(oidc, "bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
+			},
+			needs: []need{fetched(reference, "typescript", "the TypeScript compiler"), fetched(reference, "oidc", "oidc-provider, with its Node.js"), tool("npm", "install npm")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name:    "client-python",
+			command: []string{"go", "test", "-json", "-count=1", "-run", "^TestPython$", "./test/clients"},
+			goTest:  true, whole: true,
+			env:   []string{"EVERGRANT_CLIENT_PYTHON=" + filepath.Join(reference, "python")},
+			needs: []need{fetched(reference, "python", "the Python packages of the clients' tests")},
 			limit: 10 * time.Minute,
 		},
 		{
