@@ -31,6 +31,9 @@ type Token struct {
 	// Fields are what the provider told besides, such as a realm or the address of an
 	// instance, the secret ones too.
 	Fields map[string]Secret
+	// BaseURLs are where the provider's API is, for this connection; empty: not known. A {name}
+	// that is left is for the caller to fill in.
+	BaseURLs []string
 
 	api *wire.TokenAPI
 }
@@ -223,6 +226,9 @@ func tokenOf(w wire.Token) Token {
 	}
 	for name, value := range w.Fields {
 		t.Fields[name] = NewSecret(value)
+	}
+	if w.API != nil {
+		t.BaseURLs = w.API.BaseURLs
 	}
 	return t
 }

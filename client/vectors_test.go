@@ -478,7 +478,7 @@ func call(t *testing.T, c *client.Client, p *place, name string, args map[string
 		}
 		var token client.Token
 		token, err = c.Token(ctx, id, o)
-		result = map[string]any{"access_token": token.AccessToken.Reveal(), "token_id": token.ID, "generation": token.Generation}
+		result = map[string]any{"access_token": token.AccessToken.Reveal(), "token_id": token.ID, "generation": token.Generation, "base_urls": token.BaseURLs}
 	case "fetch":
 		result, err = fetch(t, c, p, args)
 	case "create_session", "reconnect":

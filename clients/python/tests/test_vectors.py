@@ -350,7 +350,8 @@ def named(c, name, args):
 def plain(result):
     if isinstance(result, dict):
         return result
-    return {"access_token": result.access_token.reveal(), "token_id": result.token_id, "generation": result.generation}
+    token = {"access_token": result.access_token.reveal(), "token_id": result.token_id}
+    return {**token, "generation": result.generation, "base_urls": result.base_urls}
 
 
 def answer(status, text):

@@ -19,12 +19,16 @@ export interface Token {
   scope: string;
   /** What the provider told besides, such as a realm, the secret ones too. */
   fields: Record<string, Secret>;
-  /** How the provider's API differs from Authorization: Bearer and 401; null: in nothing. */
+  /** Where and how the provider's API takes the token; null: nothing is known, so it goes as
+   * Authorization: Bearer, and 401 refuses it. */
   api: TokenAPI | null;
 }
 
 /** How the provider's API takes a token and refuses one. */
 export interface TokenAPI {
+  /** Where the API is, for this connection; empty: not known. A {name} that is left is for the
+   * caller to fill in. */
+  base_urls: string[];
   header_name: string;
   header_scheme: string;
   rejected_when: Rejection[];

@@ -76,7 +76,7 @@ test("addresses and keys", () => {
 
 test("a header that redirects would carry along is followed nowhere", async () => {
   const seen: RequestInit[] = [];
-  const api = { header_name: "X-Auth", header_scheme: "", rejected_when: [] };
+  const api = { base_urls: [], header_name: "X-Auth", header_scheme: "", rejected_when: [] };
   const c = before(async (url, init) => {
     if (url.startsWith("https://auth.example.com/")) return new Response(JSON.stringify({ ...JSON.parse(token), api }));
     seen.push(init);

@@ -241,7 +241,7 @@ async function call(c: Evergrant, p: Place, name: string, args: Json): Promise<J
   switch (name) {
     case "token": {
       const token = await c.token(args.connection, { need: args.need, min_ttl_s: args.min_ttl_s });
-      return { ...token, access_token: token.access_token.reveal() };
+      return { ...token, access_token: token.access_token.reveal(), base_urls: token.api?.base_urls ?? [] };
     }
     case "fetch": {
       const body = args.stream ? new Blob([args.text]).stream() : args.text;

@@ -45,6 +45,12 @@ class Token:
     fields: dict[str, Secret] = field(repr=False)
     api: dict[str, Any] | None = field(repr=False, default=None)
 
+    @property
+    def base_urls(self) -> list[str]:
+        """Where the provider's API is, for this connection; empty: not known. A {name} that is left
+        is for the caller to fill in."""
+        return list(self.api["base_urls"]) if self.api else []
+
     def header(self) -> tuple[str, str]:
         """The header that carries the token to the provider's API, name and value."""
         if self.api:
