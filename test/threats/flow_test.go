@@ -262,9 +262,7 @@ var (
 	_ = mutant("T26", "internal/broker/begin.go", `	if r.Head {
 `, `	if r.Head && r.Session == "" {
 `)
-	_ = mutant("T26", "internal/broker/begin.go", `	case connection.SessionAuthorizing, connection.SessionAwaiting:
-		return sess, r.Session, nil
-`, ``)
+	_ = mutant("T26", "internal/broker/begin.go", `case sess.Integration != i.Name, sess.Expired(now):`, `case sess.Integration != i.Name, sess.Expired(now), sess.State != connection.SessionOpen:`)
 )
 
 func TestThreat_T26_who_only_looks_at_a_link_uses_nothing_up(t *testing.T) {
