@@ -7,7 +7,20 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 )
 
-func TestReturnToAdmitsOneSpellingOnly(t *testing.T) {
+// mutant declares a change that takes a defence out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
+var (
+	_ = mutant("T18", "internal/config/returnto.go", `	if p.origin != address.origin {
+		return false
+	}
+`, ``)
+	_ = mutant("T18", "internal/config/returnto.go", `return strings.HasPrefix(address.path, p.path)`, `return strings.HasPrefix(address.path, strings.TrimSuffix(p.path, "/"))`)
+	_ = mutant("T18", "internal/config/returnto.go", `if plain == "." || plain == ".." {`, `if plain == "." {`)
+	_ = mutant("T18", "internal/config/returnto.go", `if strings.Contains(authority, "@") {`, `if authority == "@" {`)
+)
+
+func TestThreat_T18_a_return_address_has_one_spelling(t *testing.T) {
 	i := &config.Integration{ReturnTo: []string{
 		"https://app.example.com/settings/*",
 		"https://app.example.com/done",
@@ -95,6 +108,35 @@ func TestReturnToAdmitsOneSpellingOnly(t *testing.T) {
 	for _, u := range append(allowed, refused...) {
 		if new(config.Integration).AllowsReturnTo(u) {
 			t.Errorf("allowed without a list: %q", u)
+		}
+	}
+}
+
+var (
+	_ = mutant("T19", "internal/config/returnto.go", `if !found || scheme != "https" && scheme != "http" {`, `if !found {`)
+	_ = mutant("T19", "internal/config/returnto.go", `if scheme == "http" && !loopbackHost(host) {`, `if scheme == "" {`)
+)
+
+// Not even a configuration that lists such an address gets a browser there.
+func TestThreat_T19_a_return_address_is_https_or_on_loopback(t *testing.T) {
+	for _, u := range []string{
+		"javascript://app.example.com/done", "javascript:alert(1)", "data://text/html,x", "data:text/html,x", "vbscript://app.example.com/x",
+		"com.example.app://done/x", "file:///etc/passwd", "ftp://app.example.com/done", "blob://app.example.com/x", "//app.example.com/done",
+		"ws://127.0.0.1/done", "HTTPS://app.example.com/done", "http://app.example.com/done", "http://10.0.0.1/done", "http://[::2]/done",
+	} {
+		i := &config.Integration{ReturnTo: []string{u}}
+		if i.AllowsReturnTo(u) {
+			t.Errorf("allowed: %s", u)
+		}
+		c := `{"integrations": {"a": {"client_id": "x", "return_to": ["` + u + `"], "provider": {"id": "a", "authorization_endpoint": "https://a.example/a",
+			"token_endpoint": "https://a.example/t", "token_endpoint_auth_method": "none", "pkce": "S256"}}}}`
+		if _, err := config.Parse([]byte(c)); err == nil || !strings.Contains(err.Error(), "return_to") {
+			t.Errorf("the configuration may list %s: %v", u, err)
+		}
+	}
+	for _, u := range []string{"https://app.example.com/done", "http://127.0.0.1:3000/done", "http://localhost/done", "http://[::1]/done"} {
+		if i := (&config.Integration{ReturnTo: []string{u}}); !i.AllowsReturnTo(u) {
+			t.Errorf("refused: %s", u)
 		}
 	}
 }
