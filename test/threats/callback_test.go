@@ -132,18 +132,22 @@ func TestThreat_T14_PKCE_is_S256_or_documented_as_absent(t *testing.T) {
 			t.Errorf("%s has pkce %q and sends the challenge %q by %q", id, e.PKCE, challenge, method)
 		}
 	}
-	for pkce, ok := range map[string]bool{"plain": false, "none": false, "S256": true, "unsupported": false, "unknown": false} {
-		_, err := yamlfile.Parse([]byte(`
-integrations:
-  acme:
-    client_id: public
-    provider:
-      authorization_endpoint: https://acme.example/authorize
-      token_endpoint: https://acme.example/token
-      token_endpoint_auth_method: none
-      pkce: ` + pkce + "\n"))
-		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "pkce") {
-			t.Errorf("a public client with pkce: %s: %v", pkce, err)
+	for _, c := range []struct {
+		pkce                 string
+		public, confidential bool // whether such a client may have it
+	}{
+		{"plain", false, false},
+		{"none", false, false},
+		{"S256", true, true},
+		{"required", true, true},
+		{"unsupported", false, true},
+		{"unknown", false, true},
+	} {
+		if err := parsePKCE(c.pkce, "client_id: a", "none"); (err == nil) != c.public || err != nil && !strings.Contains(err.Error(), "pkce") {
+			t.Errorf("a public client with pkce: %s: %v", c.pkce, err)
+		}
+		if err := parsePKCE(c.pkce, "client_id: a, client_secret: \"${env:A}\"", "client_secret_post"); (err == nil) != c.confidential {
+			t.Errorf("a confidential client with pkce: %s: %v", c.pkce, err)
 		}
 	}
 	// The verifier goes along exactly where the challenge did.
@@ -165,6 +169,13 @@ integrations:
 			t.Errorf("pkce %s: %d exchanges, the verifiers are not as they should be", pkce, len(sent.seen))
 		}
 	}
+}
+
+// parsePKCE reads a configuration with a client of a provider that has this pkce.
+func parsePKCE(pkce, client, method string) error {
+	_, err := yamlfile.Parse([]byte(`integrations: {acme: {` + client + `, provider: {pkce: ` + pkce + `, token_endpoint_auth_method: ` + method +
+		`, authorization_endpoint: "https://acme.example/authorize", token_endpoint: "https://acme.example/token"}}}`))
+	return err
 }
 
 // verifiers notes the PKCE verifier of each code exchange, "" where none was sent.
