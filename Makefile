@@ -87,6 +87,10 @@ lint: ## Check format (gofumpt), go vet, staticcheck
 fmt: ## Format the source
 	$(LINTER) gofumpt -w .
 
+.PHONY: providers-docs
+providers-docs: ## Write docs/providers from the catalogue
+	@go run ./tools/providersdocs
+
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities (asks vuln.go.dev, so CI without the internet cannot)
 	$(LINTER) govulncheck ./...

@@ -28,7 +28,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,metric/prom,provider,rescue,secret,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,metric/prom,provider,provider/page,rescue,secret,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
@@ -71,6 +71,7 @@ internal/circuit                 internal/{connection,item,outbox}
 internal/schedule                internal/connection
 internal/connection              internal/{item,outbox,secret}
 internal/item/itemtest           internal/item google/go-cmp pgregory.net/rapid  # a contract, run by the stores' tests
+internal/provider/page           internal/provider  # what an entry says, in words
 internal/provider                internal/secret
 
 internal/outbox                  internal/item
@@ -89,6 +90,7 @@ tools/initbench/empty            aws/aws-lambda-go  # the least that a function 
 tools/lambdazip
 tools/model                      internal/refresh/modelcheck
 tools/mutants
+tools/providersdocs              internal/{provider,provider/page}
 tools/simulate                   internal/simulate
 tools/soak                       internal/{simprovider,wire}
 tools/suites

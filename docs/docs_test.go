@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/outbox"
 	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/provider/page"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -266,14 +268,31 @@ func told(t *testing.T, page string, of reflect.Type) {
 	}
 }
 
+// A page that was written by hand stays as it is; the others say what the catalogue says.
 func TestEveryProviderHasItsPage(t *testing.T) {
-	for _, id := range []string{"askfred", "fflogs", "freeagent", "redbooth", "whenfresh"} {
-		if _, err := provider.Lookup(id); err != nil {
-			t.Errorf("%s: %v", id, err)
+	byHand := 0
+	var all []provider.Entry
+	for _, id := range provider.IDs() {
+		e, err := provider.Lookup(id)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, err := os.Stat(filepath.Join("providers", id+".md")); err != nil {
-			t.Errorf("%s has no page", id)
+		all = append(all, e)
+		text, err := os.ReadFile(filepath.Join("providers", id+".md"))
+		switch {
+		case err != nil:
+			t.Errorf("%s has no page: run make providers-docs", id)
+		case !strings.HasPrefix(string(text), page.Generated):
+			byHand++
+		case string(text) != page.Markdown(e):
+			t.Errorf("the page of %s is not what the catalogue says now: run make providers-docs", id)
 		}
+	}
+	if byHand != 5 {
+		t.Errorf("%d pages are written by hand", byHand)
+	}
+	if want := page.TableBegin + "\n" + page.Table(all) + page.TableEnd; !strings.Contains(read(t, "providers/README.md"), want) {
+		t.Error("the table of providers is not what the catalogue says now: run make providers-docs")
 	}
 }
 
@@ -318,6 +337,24 @@ func TestEveryDependencyIsTold(t *testing.T) {
 		}
 		if !bytes.Contains(text, []byte("`"+module+"`")) {
 			t.Errorf("dependencies.md says nothing of %s", module)
+		}
+	}
+}
+
+// The template is an entry that the catalogue would take.
+func TestTheTemplateOfAnEntryIsSound(t *testing.T) {
+	m := regexp.MustCompile("(?s)<!-- entry -->\n```json\n(.*?)```").FindStringSubmatch(read(t, "contributing-a-provider.md"))
+	if m == nil {
+		t.Fatal("there is no template")
+	}
+	r := provider.Check([]byte(m[1]), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
+	for _, found := range append(r.Mistakes, r.Contradictions...) {
+		t.Error(found)
+	}
+	text := read(t, "contributing-a-provider.md")
+	for _, field := range provider.SafetyFacts() {
+		if !strings.Contains(text, "`"+field+"`") {
+			t.Errorf("it does not tell of %s", field)
 		}
 	}
 }

@@ -183,9 +183,14 @@ func forget(evidence map[string]provider.Evidence, path string, n *Node) {
 		}
 		return
 	}
+	covered := false
 	maps.DeleteFunc(evidence, func(field string, _ provider.Evidence) bool {
+		covered = covered || strings.HasPrefix(path, field+".")
 		return field == path || strings.HasPrefix(field, path+".")
 	})
+	if covered { // by what is said of the whole that it stands in
+		evidence[path] = provider.Evidence{Source: "the configuration", Kind: "documented"}
+	}
 }
 
 // locate returns the place of the field that a dotted path such as keep[0].from

@@ -151,17 +151,21 @@ func flatten(prefix string, v any, out *[]fact) {
 
 // proven reports whether there is evidence for a field or for what it stands in.
 func (e Entry) proven(field string) bool {
-	for f := field; f != ""; {
-		if _, ok := e.Evidence[f]; ok {
-			return true
+	return slices.ContainsFunc(enclosing(field), func(f string) bool {
+		_, ok := e.Evidence[f]
+		return ok
+	})
+}
+
+// enclosing are a dotted path and what it stands in, from the inside.
+func enclosing(field string) []string {
+	paths := []string{field}
+	for i := len(field) - 1; i > 0; i-- {
+		if field[i] == '.' {
+			paths = append(paths, field[:i])
 		}
-		i := strings.LastIndex(f, ".")
-		if i < 0 {
-			return false
-		}
-		f = f[:i]
 	}
-	return false
+	return paths
 }
 
 // missing is what a connection would be safer for.
@@ -223,6 +227,9 @@ func SafetyFacts() []string {
 	return []string{"refresh.rotation", "refresh.previous_token", "refresh.reuse", "refresh.old_access_token_dies_on_refresh"}
 }
 
+// notApplicable is the value of a safety fact that has no meaning beside the others.
+const notApplicable = "not applicable"
+
 // safetyFact returns the value of one of SafetyFacts.
 func (e Entry) safetyFact(field string) string {
 	r := e.Refresh
@@ -233,7 +240,7 @@ func (e Entry) safetyFact(field string) string {
 		return r.PreviousToken
 	case "refresh.reuse":
 		if r.Rotation == "none" || r.PreviousToken == "stays" {
-			return "not applicable" // there are no spent tokens
+			return notApplicable // there are no spent tokens
 		}
 		return r.Reuse
 	case "refresh.old_access_token_dies_on_refresh":

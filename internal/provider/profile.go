@@ -119,5 +119,5 @@ func (e Entry) trusted(field, value string) string {
 	return value
 }
 
-// hearsay reports whether a fact stands on memory alone.
-func (e Entry) hearsay(field string) bool { return e.Evidence[field].Kind == "recalled" }
+// hearsay reports whether a fact, or what it stands in, rests on memory alone.
+func (e Entry) hearsay(field string) bool { return e.kindOf(field) == "recalled" }
