@@ -84,6 +84,8 @@ type Core struct {
 	Failures  int64
 	Sched     string
 	Todo      string
+	// Proving: a disconnect is about to prove itself, and has not said yet what came of it.
+	Proving bool
 
 	AccountID   string
 	ConsentedAt int64
@@ -189,7 +191,7 @@ func (r *Record) Item() item.Item {
 			i[name] = v
 		}
 	}
-	for name, v := range map[string]bool{"rotates": r.Rotates, "in_flight": r.InFlight, "scope_known": r.ScopeKnown, "rt_slides": r.RefreshSlides} {
+	for name, v := range map[string]bool{"rotates": r.Rotates, "in_flight": r.InFlight, "proving": r.Proving, "scope_known": r.ScopeKnown, "rt_slides": r.RefreshSlides} {
 		if v {
 			i[name] = true
 		}
@@ -242,7 +244,7 @@ func FromItem(id string, i item.Item) (Record, error) {
 			ConsentNext: i.Int("consent_next"), ConsentSeq: i.Int("consent_seq"), DisconnectGen: i.Int("disconnect_gen"),
 			Rotates: i.Bool("rotates"), RestoreEpoch: i.Int("restore_epoch"),
 			IssuedAt: i.Int("issued_at"), ExpiresAt: i.Int("expires_at"), RetryAt: i.Int("retry_at"), Failures: i.Int("failures"),
-			Sched: i.String("sched"), Todo: i.String("todo"),
+			Sched: i.String("sched"), Todo: i.String("todo"), Proving: i.Bool("proving"),
 			AccountID: i.String("account"), ConsentedAt: i.Int("consented_at"),
 		},
 		Provider: i.String("provider"), AccountName: i.String("account_name"), TokenType: i.String("token_type"),

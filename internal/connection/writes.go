@@ -325,7 +325,7 @@ func (w Consent) Update() item.Update {
 			item.Put("status", string(Active)), item.Put("status_id", statusID(Active, w.ID)),
 			item.Put("failures", int64(0)), item.Put("restore_epoch", w.Epoch), item.Put("updated_at", w.ConsentedAt),
 		},
-		Remove: []string{"attempt", "doubt_at", "doubt_sent", "reason", "retry_at", "save_id", "todo", "disconnected_at", "revocation", "proof", "in_flight"},
+		Remove: []string{"attempt", "doubt_at", "doubt_sent", "reason", "retry_at", "save_id", "todo", "disconnected_at", "revocation", "proof", "in_flight", "proving"},
 	}
 	w.Tokens.set(&u)
 	w.Identity.set(&u)
@@ -444,7 +444,7 @@ func (w Supersede) Update() item.Update {
 
 // Proved stores the pair that a proof brought in place of the one that it spent: the
 // proof of a disconnect is a refresh, and a provider that did not revoke answers it.
-// A crash before it leaves a live token that nobody holds.
+// A crash before it leaves a live token that nobody holds; the mark of Proving tells.
 type Proved struct {
 	Gen     int64
 	Access  item.Bytes // sealed for the generation of the old pair; "" for none
@@ -465,12 +465,26 @@ func (w Proved) Update() item.Update {
 	return u
 }
 
+// Proving is written before the proof of a disconnect is sent. Who finds it standing
+// knows that somebody may have died with the answer: a provider that did not revoke
+// gives a live pair.
+type Proving struct{ Gen int64 }
+
+// Update implements Write.
+func (w Proving) Update() item.Update {
+	return item.Update{
+		If:  []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Disconnected)), item.Eq("revocation", "pending")},
+		Set: []item.Assign{item.Put("proving", true)},
+	}
+}
+
 // Erase is the last step of a disconnect: the tokens go, the receipt stays. It is
 // done once: a receipt is never overwritten.
 type Erase struct {
 	Gen        int64
 	Revocation string
 	Proof      string
+	InFlight   bool // what an earlier proof brought may live on
 	// Untold: the disconnect's event waits to be delivered, so that the receipt stays on
 	// the tick's list. None is added to a receipt, so what was read last holds.
 	Untold bool
@@ -483,7 +497,10 @@ func (w Erase) Update() item.Update {
 			item.Eq("gen", w.Gen), item.Eq("status", string(Disconnected)), item.Eq("revocation", "pending"),
 		},
 		Set:    []item.Assign{item.Put("revocation", w.Revocation), item.Put("proof", w.Proof)},
-		Remove: []string{"at", "rt", "secret_fields"},
+		Remove: []string{"at", "rt", "secret_fields", "proving"},
+	}
+	if w.InFlight {
+		u.Set = append(u.Set, item.Put("in_flight", true))
 	}
 	if !w.Untold {
 		u.Remove = append(u.Remove, "todo")
@@ -652,6 +669,9 @@ type Postpone struct {
 	Todo string
 	// InFlight: the answer to a proof was lost, and with it perhaps a live token.
 	InFlight bool
+	// Proven: the mark of Proving was this try's own, and its proof was answered or the
+	// loss is told by InFlight.
+	Proven bool
 }
 
 // Update implements Write.
@@ -662,6 +682,9 @@ func (w Postpone) Update() item.Update {
 	}
 	if w.InFlight {
 		u.Set = append(u.Set, item.Put("in_flight", true))
+	}
+	if w.Proven {
+		u.Remove = []string{"proving"}
 	}
 	return u
 }

@@ -201,6 +201,15 @@ var cases = []struct {
 		true,
 	},
 	{
+		"proving",
+		connection.Proving{Gen: 4},
+		pending,
+		map[string]func(*connection.Record){
+			"reconnected": func(r *connection.Record) { r.Status, r.Gen, r.TokGen = connection.Active, 5, 5 }, "erased": func(r *connection.Record) { r.Revocation = "at_provider" },
+		},
+		true,
+	},
+	{
 		"erase",
 		connection.Erase{Gen: 4, Revocation: "at_provider", Proof: "refresh_refused"},
 		pending,
@@ -211,7 +220,7 @@ var cases = []struct {
 	},
 	{
 		"postpone",
-		connection.Postpone{Gen: 4, Todo: "todo#9#0", InFlight: true},
+		connection.Postpone{Gen: 4, Todo: "todo#9#0", InFlight: true, Proven: true},
 		pending,
 		map[string]func(*connection.Record){"finished": func(r *connection.Record) { r.Todo = "" }},
 		true,

@@ -32,6 +32,7 @@ const (
 	disconnectHeld
 	disconnectRevokeRefresh
 	disconnectRevokeAccess
+	disconnectMark
 	disconnectProof
 	disconnectKeep
 	disconnectErase
@@ -51,6 +52,11 @@ type DisconnectState struct {
 	// OfRefresh and OfAccess are what came of the last revocations; "" where there was
 	// no such token.
 	OfRefresh, OfAccess provider.RevokeResult
+	// Marked: this try wrote that it is about to prove.
+	Marked bool
+	// Stray: an earlier try did, and said nothing after: it may have died with a live
+	// token in its hands.
+	Stray bool
 	// Loose: the answer to a proof was lost or could not be stored, and with it perhaps
 	// a live token.
 	Loose   bool
@@ -70,6 +76,7 @@ const (
 	DisconnectTombstoneHeld                // write TombstoneHeld
 	DisconnectRevokeRefresh                // revoke the stored refresh token, or Answer's where there is one
 	DisconnectRevokeAccess                 // revoke the access token likewise
+	DisconnectMark                         // write Proving
 	DisconnectProve                        // send the refresh token once
 	DisconnectKeep                         // write Proved with Answer's pair
 	DisconnectErase                        // write Erase
@@ -84,7 +91,8 @@ type DisconnectEffect struct {
 	Gen     int64
 	Revoked string
 	Proof   string
-	Loose   bool // of DisconnectPostpone
+	Loose   bool // of DisconnectPostpone and DisconnectErase
+	Proven  bool // of DisconnectPostpone
 	Outcome DisconnectOutcome
 }
 
@@ -119,6 +127,12 @@ func NextDisconnect(s DisconnectState, r DisconnectResult) (DisconnectState, Dis
 		return s.revokedRefresh(r)
 	case disconnectRevokeAccess:
 		return s.revokedAccess(r)
+	case disconnectMark:
+		if r.Failed || !r.Applied {
+			return s.postpone() // nothing was sent
+		}
+		s.Marked = true
+		return s.prove()
 	case disconnectProof:
 		return s.proved(r)
 	case disconnectKeep:
@@ -166,6 +180,7 @@ func (s DisconnectState) found(r DisconnectResult) (DisconnectState, DisconnectE
 	case c.Status == connection.Disconnected && c.Access == "" && c.Refresh == "":
 		return s.erase("none", "none") // there was nothing to revoke
 	case c.Status == connection.Disconnected:
+		s.Stray = c.Proving
 		return s.revoke()
 	case c.Status == connection.Held:
 		return s.do(disconnectHeld, DisconnectEffect{Kind: DisconnectTombstoneHeld})
@@ -201,9 +216,10 @@ func (s DisconnectState) revokedAccess(r DisconnectResult) (DisconnectState, Dis
 		return s.erase("unsupported", "none")
 	case has && s.Profile.ProofSafe && r.Now >= s.In.Until:
 		return s.postpone()
+	case has && s.Profile.ProofSafe && !s.Marked && !s.Stray:
+		return s.do(disconnectMark, DisconnectEffect{Kind: DisconnectMark, Gen: s.Core.Gen})
 	case has && s.Profile.ProofSafe:
-		s.Proofs++
-		return s.do(disconnectProof, DisconnectEffect{Kind: DisconnectProve})
+		return s.prove()
 	case has && s.OfRefresh == provider.RevokeUnsupported:
 		return s.erase("unsupported", "none") // the access token is revoked, the other one cannot be
 	case s.OfRefresh == provider.RevokeRefused, !has && s.OfAccess == provider.RevokeRefused:
@@ -215,6 +231,11 @@ func (s DisconnectState) revokedAccess(r DisconnectResult) (DisconnectState, Dis
 // unsupported reports whether there is no way to revoke such a token, or no such token.
 func unsupported(r provider.RevokeResult) bool {
 	return r == provider.RevokeUnsupported || r == ""
+}
+
+func (s DisconnectState) prove() (DisconnectState, DisconnectEffect) {
+	s.Proofs++
+	return s.do(disconnectProof, DisconnectEffect{Kind: DisconnectProve})
 }
 
 // proved reads what the provider said to the revoked refresh token. An answer 200 to
@@ -250,9 +271,9 @@ func (s DisconnectState) kept(r DisconnectResult) (DisconnectState, DisconnectEf
 
 func (s DisconnectState) erase(revoked, proof string) (DisconnectState, DisconnectEffect) {
 	s.Revoked, s.Proof = revoked, proof
-	return s.do(disconnectErase, DisconnectEffect{Kind: DisconnectErase, Gen: s.Core.Gen, Revoked: revoked, Proof: proof})
+	return s.do(disconnectErase, DisconnectEffect{Kind: DisconnectErase, Gen: s.Core.Gen, Revoked: revoked, Proof: proof, Loose: s.Stray})
 }
 
 func (s DisconnectState) postpone() (DisconnectState, DisconnectEffect) {
-	return s.do(disconnectPostpone, DisconnectEffect{Kind: DisconnectPostpone, Loose: s.Loose})
+	return s.do(disconnectPostpone, DisconnectEffect{Kind: DisconnectPostpone, Loose: s.Loose || s.Stray, Proven: s.Marked})
 }

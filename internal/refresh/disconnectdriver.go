@@ -78,13 +78,15 @@ func (run *disconnecting) perform(ctx context.Context, s DisconnectState, e Disc
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.TombstoneHeld{ID: run.in.ID, Now: now}))
 	case DisconnectKeep:
 		return run.keep(ctx, s, e)
+	case DisconnectMark:
+		return run.write(run.Store.Write(ctx, run.in.ID, connection.Proving{Gen: e.Gen}))
 	case DisconnectErase:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Erase{
-			Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof, Untold: len(run.rec.Outbox.Waiting) > 0,
+			Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof, InFlight: e.Loose, Untold: len(run.rec.Outbox.Waiting) > 0,
 		}))
 	case DisconnectPostpone:
 		return run.write(run.Store.Write(ctx, run.in.ID, connection.Postpone{
-			Gen: run.rec.Gen, Todo: schedule.TodoPartition(run.in.ID, now+postponed(now-run.rec.DisconnectedAt)), InFlight: e.Loose,
+			Gen: run.rec.Gen, Todo: schedule.TodoPartition(run.in.ID, now+postponed(now-run.rec.DisconnectedAt)), InFlight: e.Loose, Proven: e.Proven,
 		}))
 	}
 	return DisconnectResult{Failed: true}

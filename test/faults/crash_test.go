@@ -383,6 +383,31 @@ var (
 		return &Error`)
 )
 
+var _ = mutant("F11", "internal/refresh/disconnect.go", `s.Stray = c.Proving`, `s.Stray = false`)
+
+// A provider that says that it revoked, and did not, answers the proof with a live pair.
+// Who dies with it in hand leaves a receipt that says so.
+func TestFault_F11_a_disconnect_crashed_with_what_its_proof_brought(t *testing.T) {
+	onStores(t, "immediate", func(t *testing.T, w *world) {
+		id := w.Connect("alice")
+		p := w.Start(untold)
+		p.OnWire(brokertest.OnRevocation, -1, func(func() (*http.Response, error)) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody}, nil
+		})
+		p.OnWire(brokertest.OnSend, 1, brokertest.CrashAfter[*http.Response](p))
+		p.Crashes(func() { _, _ = p.Disconnect(context.Background(), brokertest.Caller(), id) })
+		r := w.Start().TickUntil(id, 3, func(r connection.Record) bool { return r.Todo == "" })
+		if !r.InFlight || r.Proof != "refresh_refused" || r.Refresh != "" || r.Proving {
+			t.Errorf("the receipt: %+v", r)
+		}
+		quiet := w.Connect("bob")
+		rec, err := w.Home.Disconnect(context.Background(), brokertest.Caller(), quiet)
+		if err != nil || rec.InFlight || rec.Proof != "refresh_refused" || w.Record(quiet).Proving {
+			t.Errorf("of one that nothing befell: %+v, %v", rec, err)
+		}
+	})
+}
+
 func TestFault_F11_a_disconnect_goes_on_from_wherever_it_crashed(t *testing.T) {
 	for name, lay := range map[string]func(p *brokertest.Process){
 		"after the tombstone": func(p *brokertest.Process) {

@@ -105,8 +105,9 @@ func (m *model) disconnectEffect(w *world) {
 	next.faults--
 	if kind == refresh.DisconnectKeep {
 		// A live token that nobody holds: only where the provider said that it revoked,
-		// and did not.
+		// and did not. The receipt must say so.
 		next.superseded.add(m.tokens[m.disconnect.at(from).State.Answer.RefreshToken])
+		next.stray = true
 	}
 	m.killDisconnect(&next, "dies before it "+disconnectEffects[kind])
 	next = took
@@ -114,6 +115,7 @@ func (m *model) disconnectEffect(w *world) {
 	if kind == refresh.DisconnectProve && c.answer == good {
 		m.vanish(&next, c.token)
 		next.superseded.add(c.token)
+		next.stray = true
 	}
 	m.killDisconnect(&next, "dies after it "+disconnectEffects[kind])
 	switch kind {
@@ -155,7 +157,7 @@ func (m *model) killDisconnect(w *world, what string) {
 var disconnectEffects = [...]string{
 	refresh.DisconnectTombstone: "writes the tombstone", refresh.DisconnectTombstoneHeld: "writes the tombstone of a held one",
 	refresh.DisconnectRevokeRefresh: "revokes the refresh token", refresh.DisconnectRevokeAccess: "revokes the access token",
-	refresh.DisconnectProve: "proves", refresh.DisconnectKeep: "keeps what the proof brought", refresh.DisconnectErase: "erases",
+	refresh.DisconnectMark: "marks that it will prove", refresh.DisconnectProve: "proves", refresh.DisconnectKeep: "keeps what the proof brought", refresh.DisconnectErase: "erases",
 	refresh.DisconnectPostpone: "postpones",
 }
 
@@ -233,8 +235,10 @@ func (m *model) disconnectWrite(id uint32) connection.Write {
 		g := s.Core.TokGen
 		at, rt := m.tokens[s.Answer.AccessToken], m.tokens[s.Answer.RefreshToken]
 		return connection.Proved{Gen: e.Gen, Access: seal(at, place{"at", connectionID, g}), Refresh: seal(rt, place{"rt", connectionID, g})}
+	case refresh.DisconnectMark:
+		return connection.Proving{Gen: e.Gen}
 	case refresh.DisconnectErase:
-		return connection.Erase{Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof}
+		return connection.Erase{Gen: e.Gen, Revocation: e.Revoked, Proof: e.Proof, InFlight: e.Loose}
 	}
-	return connection.Postpone{Gen: s.Core.Gen, Todo: todo, InFlight: e.Loose}
+	return connection.Postpone{Gen: s.Core.Gen, Todo: todo, InFlight: e.Loose, Proven: e.Proven}
 }

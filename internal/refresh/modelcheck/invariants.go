@@ -170,6 +170,9 @@ func (m *model) checkEnded(w *world, c *stored) {
 	if c.Access != "" || c.Refresh != "" {
 		m.violate("S4: tokens are left after a disconnect")
 	}
+	if w.stray && !c.InFlight {
+		m.violate("S4: a proof's answer was lost with its sender, and the receipt says that nothing is left")
+	}
 	if c.Reason == connection.Superseded || c.Revocation == "unsupported" || c.Revocation == "none" {
 		return
 	}

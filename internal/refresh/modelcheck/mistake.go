@@ -291,6 +291,13 @@ func otherMistakes() []Mistake {
 			}),
 		},
 		{
+			Name: "M_PROOFMARK", Text: "a proof is sent without a mark",
+			Scenario: Scenario{Mode: Immediate, Disconnect: true, RevokesNothing: true, Faults: 1},
+			edit: onWrite(func(_ connection.Proving, _ item.Item, u item.Update) item.Update {
+				return unset(u, "proving")
+			}),
+		},
+		{
 			Name: "M_NOPROOF", Text: "a revocation is believed without proof",
 			Scenario: Scenario{Mode: Immediate, Disconnect: true, RevokesNothing: true},
 			profile:  func(p *provider.Profile) { p.ProofSafe = false },

@@ -56,7 +56,7 @@ type world struct {
 	stored     tokenSet // access tokens that were ever in the item
 	sent       uint8    // highest generation whose refresh token was sent
 	crashed    bool     // something of ours died or was cut off
-	_          [1]uint8
+	stray      bool     // a disconnect died with a live pair that its proof brought
 }
 
 // actions are what may still happen, each once.
