@@ -17,7 +17,7 @@ var (
 `, ``)
 	_ = mutant("T18", "internal/config/returnto.go", `return strings.HasPrefix(address.path, p.path)`, `return strings.HasPrefix(address.path, strings.TrimSuffix(p.path, "/"))`)
 	_ = mutant("T18", "internal/config/returnto.go", `if plain == "." || plain == ".." {`, `if plain == "." {`)
-	_ = mutant("T18", "internal/config/returnto.go", `if strings.Contains(authority, "@") {`, `if authority == "@" {`)
+	_ = mutant("T18", "internal/config/returnto.go", `strings.HasPrefix(strings.ToLower(strings.TrimSpace(plain)), "evergrant_")`, `strings.HasPrefix(plain, "evergrant_")`)
 )
 
 func TestThreat_T18_a_return_address_has_one_spelling(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
@@ -82,8 +83,9 @@ type tab struct {
 	ctx context.Context
 
 	mu         sync.Mutex
-	complaints []string // guarded by mu
-	foreign    []string // requests that left this machine; guarded by mu
+	complaints []string                  // guarded by mu
+	foreign    []string                  // requests that left this machine; guarded by mu
+	held       *fetch.EventRequestPaused // the last request that waits for our word; guarded by mu
 }
 
 // open starts a browser with a profile of its own. dark is the colour scheme of the
@@ -148,6 +150,8 @@ func (b *tab) note(event any) {
 		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Hostname() != "127.0.0.1" {
 			b.foreign = append(b.foreign, e.Request.URL)
 		}
+	case *fetch.EventRequestPaused:
+		b.held = e
 	}
 }
 
