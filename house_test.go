@@ -28,7 +28,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,metric/prom,provider,provider/page,rescue,secret,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,item,keyfile,metric/prom,provider,provider/page,rescue,secret,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
@@ -38,7 +38,7 @@ internal/app/callback            internal/{app,app/gateway,awssecrets,config,eve
 internal/app/api                 internal/{app,app/gateway,awssecrets,eventbus,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
 internal/app/refresh             internal/{app,awssecrets,broker,eventbus,idtoken,sqsqueue} aws/aws-sdk-go-v2
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
-internal/app                     internal/{broker,config,connection,dynamostore,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
+internal/app                     internal/{broker,config,connection,dynamostore,egress,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests
 
@@ -53,6 +53,7 @@ internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
 internal/sqsqueue                aws/aws-sdk-go-v2
 internal/eventbus                internal/{events,wire} aws/aws-sdk-go-v2
 
+internal/egress                  internal/{config,provider}
 internal/idtoken                 internal/provider coreos/go-oidc  # apart, so that authorize does not carry it
 
 internal/keyfile                 internal/secret

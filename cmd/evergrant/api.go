@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -235,4 +236,13 @@ func connectionPath(id string) (string, error) {
 		return "", usagef("%q is no connection id: those begin with conn_ (evergrant list shows them)", id)
 	}
 	return "/v1/connections/" + id, nil
+}
+
+// isLoopback reports whether host is this machine, by name or address.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/egress"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/keyfile"
@@ -91,7 +92,7 @@ func openNode(c nodeConfig) (*node, error) {
 			err, rescueSize>>20, c.Data), n.db.Close())
 	}
 	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
-	client := newProviderClient(c.Settings, c.Now)
+	client := egress.New(c.Settings, c.Now, "evergrant/"+version())
 	n.metrics = prom.New()
 	n.broker = broker.New(broker.Config{
 		Metrics:  n.metrics,

@@ -7,16 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/evergrant/evergrant/internal/config"
-	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/wire"
@@ -50,44 +47,6 @@ func TestTheRestoreEpochIsAWholeNumberOrAbsent(t *testing.T) {
 		n, err := readEpoch(path)
 		if want < 0 && err == nil || want >= 0 && (n != want || err != nil) {
 			t.Errorf("%q: %d, %v", text, n, err)
-		}
-	}
-}
-
-// Only hosts that the file names on loopback, or allows on a private network, are
-// dialled there.
-func TestEgressIsByHost(t *testing.T) {
-	srv := httptest.NewServer(http.NotFoundHandler())
-	defer srv.Close()
-	file := func(endpoint string) *config.Config {
-		c, err := yamlfile.Parse([]byte(`
-public_url: https://auth.example.com
-integrations:
-  acme:
-    client_id: x
-    client_secret: ${env:ACME}
-    provider: {authorization_endpoint: ` + endpoint + `/a, token_endpoint: ` + endpoint + `/t, token_endpoint_auth_method: client_secret_post, pkce: S256}
-`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	for endpoint, reached := range map[string]bool{srv.URL: true, "https://acme.example": false} {
-		client := newProviderClient(file(endpoint), time.Now)
-		if client.AllowLoopback != reached {
-			t.Errorf("%s: AllowLoopback is %v", endpoint, client.AllowLoopback)
-		}
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := client.Transport.RoundTrip(r)
-		if err == nil {
-			_ = resp.Body.Close() // nothing is read of it
-		}
-		if (err == nil) != reached {
-			t.Errorf("%s: loopback was reached: %v", endpoint, err == nil)
 		}
 	}
 }

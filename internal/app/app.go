@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -33,6 +32,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/dynamostore"
+	"github.com/evergrant/evergrant/internal/egress"
 	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/kmskey"
@@ -189,7 +189,7 @@ func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Co
 	c := broker.Config{
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
-		Provider: p.provider(), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Metrics: p.Metrics,
+		Provider: egress.New(p.Settings, p.Now, "evergrant/"+Version()), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Metrics: p.Metrics,
 		Events: p.Events,
 	}
 	if p.IDTokens != nil {
@@ -203,25 +203,6 @@ func (p Parts) FlushMetrics() {
 	if err := p.Metrics.Flush(); err != nil {
 		p.Log.Warn("metrics", "error", err.Error())
 	}
-}
-
-// provider admits addresses of the own network only where the operator configured
-// providers there.
-func (p Parts) provider() *provider.Client {
-	o := provider.TransportOptions{}
-	for _, i := range p.Settings.Integrations {
-		o.AllowPrivate = o.AllowPrivate || i.AllowPrivate
-		o.AllowLoopback = o.AllowLoopback || onLoopback(i.Entry.TokenEndpoint) || onLoopback(i.Entry.DiscoveryURL)
-	}
-	return &provider.Client{
-		Transport: provider.NewTransport(o), AllowLoopback: o.AllowLoopback,
-		Now: p.Now, UserAgent: "evergrant/" + Version(),
-	}
-}
-
-func onLoopback(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && loopback(u.Hostname())
 }
 
 // Version is that of the module which this binary was built from.

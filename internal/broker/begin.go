@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
@@ -41,6 +42,9 @@ func (b *Broker) CreateSession(ctx context.Context, c Caller, r SessionRequest) 
 	if refused := b.checkSession(c, i, &r); refused != nil {
 		return NewSession{}, refused
 	}
+	if refused := b.suspended(ctx, i); refused != nil {
+		return NewSession{}, refused
+	}
 	now := b.now()
 	sess := connection.Session{
 		Integration: i.Name, Owner: r.Owner, Key: c.Name, ReturnTo: r.ReturnTo, LoginHint: r.LoginHint, Tags: r.Tags,
@@ -70,6 +74,20 @@ func (b *Broker) CreateSession(ctx context.Context, c Caller, r SessionRequest) 
 		return NewSession{}, internal(err)
 	}
 	return NewSession{ID: id, AuthorizeURL: authorizeURL(r.Origin, i.Name, id), ExpiresAt: sess.ExpiresAt}, nil
+}
+
+// suspended refuses to send anybody to a provider that refuses the client: a user who
+// has consented would learn it only then. While a probe is due the next one may pass,
+// since where there are no connections yet a connect is the probe.
+func (b *Broker) suspended(ctx context.Context, i *config.Integration) *Error {
+	s, err := b.circuits.Look(ctx, circuit.Client{Integration: i.Name, Name: i.Current().Name})
+	if err != nil || !s.Open || s.NextProbe <= b.now() {
+		return nil // where the store does not answer, the connect itself will tell
+	}
+	return &Error{
+		Code: IntegrationSuspended, RetryAfter: min(s.NextProbe-b.now(), 900),
+		Detail: displayName(i) + " refuses this application at the moment, so nobody can be connected. Whoever runs Evergrant must look at it; see GET /v1/integrations",
+	}
 }
 
 func authorizeURL(origin, integration, session string) string {
@@ -199,6 +217,12 @@ func (b *Broker) Authorize(ctx context.Context, r AuthorizeRequest) (Browser, er
 	}
 	if r.Head {
 		return Browser{Status: http.StatusOK}, nil
+	}
+	if !b.Gateway { // on AWS this role reads no circuits; the session would not have been made
+		if refused := b.suspended(ctx, i); refused != nil {
+			refused.Detail = displayName(i) + " does not accept this application at the moment, so nothing can be connected. Please try again later, or tell the application's support."
+			return Browser{}, refused
+		}
 	}
 	sess, id, refused := b.openSession(ctx, i, r)
 	if refused != nil {

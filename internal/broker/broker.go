@@ -194,23 +194,37 @@ func (b *Broker) entry(ctx context.Context, i *config.Integration, clientID stri
 	if err != nil {
 		return e, fmt.Errorf("integration %s: %w", i.Name, err)
 	}
-	if e.DiscoveryURL == "" || e.TokenEndpoint != "" {
-		return e, nil
-	}
-	b.found.mu.Lock()
-	m, ok := b.found.seen[e.DiscoveryURL]
-	b.found.mu.Unlock()
-	if !ok {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if m, err = b.Provider.Discover(ctx, e.DiscoveryURL); err != nil {
+	if e.DiscoveryURL != "" && e.TokenEndpoint == "" && b.Settings.MayReach(i, e) {
+		m, err := b.discover(ctx, e.DiscoveryURL)
+		if err != nil {
 			return e, fmt.Errorf("integration %s: %w", i.Name, err)
 		}
-		b.found.mu.Lock()
-		b.found.seen[e.DiscoveryURL] = m
-		b.found.mu.Unlock()
+		e = e.WithMetadata(m)
 	}
-	return e.WithMetadata(m), nil
+	if !b.Settings.MayReach(i, e) {
+		return e, fmt.Errorf("integration %s: its discovery document or a variable names a host of the own network that is not open to it", i.Name)
+	}
+	return e, nil
+}
+
+// discover reads a discovery document once in this process.
+func (b *Broker) discover(ctx context.Context, address string) (provider.Metadata, error) {
+	b.found.mu.Lock()
+	m, ok := b.found.seen[address]
+	b.found.mu.Unlock()
+	if ok {
+		return m, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	m, err := b.Provider.Discover(ctx, address)
+	if err != nil {
+		return m, err
+	}
+	b.found.mu.Lock()
+	defer b.found.mu.Unlock()
+	b.found.seen[address] = m
+	return m, nil
 }
 
 // variables are what may stand in the URLs of the provider for one connection.
@@ -266,7 +280,8 @@ func (b *Broker) link(ctx context.Context, integration, clientID string, connect
 		return refresh.Link{}, true, err
 	}
 	return refresh.Link{
-		Entry: e, Client: circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}, Plan: b.plan(i),
+		Entry: e, MayReach: func(e provider.Entry) bool { return b.Settings.MayReach(i, e) },
+		Client: circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen}, Plan: b.plan(i),
 		Credentials: func(ctx context.Context) (provider.Credentials, error) {
 			s, err := b.Secrets.Get(ctx, c)
 			return provider.Credentials{ClientID: c.ClientID, ClientSecret: s, KeyID: c.KeyID}, err

@@ -257,7 +257,11 @@ func (back *returning) exchange(ctx context.Context, code secret.Text, fields ma
 	opened := refresh.Code{Code: code, RedirectURI: back.st.RedirectURI, Nonce: back.st.Nonce, Fields: fields}
 	rep, refused := b.connect(ctx, back.sess, back.take(""), back.st.Hash, back.st.Verifier, opened, false)
 	if refused != nil {
-		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, refusedPage(back.i, refused.Code, "", back.st.RedirectURI)), nil
+		page := refusedPage(back.i, refused.Code, "", back.st.RedirectURI)
+		if rep.Outcome == refresh.ExchangeLost {
+			page = refusedPage(back.i, ProviderUnavailable, "", "") // it is not the link's fault
+		}
+		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, page), nil
 	}
 	return back.leave(map[string]string{"evergrant_connection": rep.Result}, Page{
 		Title: displayName(back.i) + " is connected", Text: "You can close this window.",
@@ -288,7 +292,7 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 		confirm = typedConfirm(id, confirm.Reveal())
 	}
 	hash := connection.Hash(confirm.Reveal())
-	if sess.Take.Confirm != "" && sess.Take.Confirm == hash && sess.Take.Owner == owner {
+	if sess.Take.Confirm != "" && subtle.ConstantTimeCompare([]byte(sess.Take.Confirm), []byte(hash)) == 1 && sess.Take.Owner == owner {
 		return b.repeated(ctx, c, sess, origin, id)
 	}
 	if refused := checkOwner(c, owner); refused != nil && refused.Code != Forbidden {

@@ -130,6 +130,16 @@ func (b *Breaker) Status(ctx context.Context, c Client) (Status, error) {
 	return b.remember(c, i, now), nil
 }
 
+// Look reads how the circuit of a client stands whose generation is not known: an open
+// one may have been mended by now, which the next tick finds out. It changes nothing.
+func (b *Breaker) Look(ctx context.Context, c Client) (Status, error) {
+	i, err := b.table.Get(ctx, c.key())
+	if err != nil {
+		return Status{}, fmt.Errorf("read circuit of %s: %w", c.Integration, err)
+	}
+	return statusOf(i, b.now().Unix()), nil
+}
+
 // adopt writes the client's new generation into its circuit: the first one closed, a
 // changed one half-open where it was open, so that the next refresh is its probe.
 func (b *Breaker) adopt(ctx context.Context, c Client, old item.Item, now int64) (item.Item, error) {
@@ -149,6 +159,14 @@ func (b *Breaker) adopt(ctx context.Context, c Client, old item.Item, now int64)
 }
 
 func (b *Breaker) remember(c Client, i item.Item, now int64) Status {
+	s := statusOf(i, now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen[c.key()] = cached{status: s, gen: c.Generation, at: now}
+	return s
+}
+
+func statusOf(i item.Item, now int64) Status {
 	s := Status{
 		Open: i.String("state") == "open", Since: i.Int("since"), Reason: i.String("reason"),
 		NextProbe: i.Int("next_probe"), WalkFrom: i.Int("walk_from"),
@@ -157,9 +175,6 @@ func (b *Breaker) remember(c Client, i item.Item, now int64) Status {
 	if since := i.Int("gen_since"); since != 0 && now-since < youngTime {
 		s.Young = true
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.seen[c.key()] = cached{status: s, gen: c.Generation, at: now}
 	return s
 }
 

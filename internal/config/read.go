@@ -291,6 +291,9 @@ func (r *reader) integration(f Field) Integration {
 	if env, given := got["environment"]; given && ok {
 		entry, ok = r.environment(env, entry)
 	}
+	if ok {
+		r.addresses(f, &i, entry)
+	}
 	i.Entry, i.Provider = entry, entry.ID
 	if _, listed := got["clients"]; listed {
 		r.onlyList(got)
@@ -320,6 +323,20 @@ func (r *reader) environment(f Field, entry provider.Entry) (provider.Entry, boo
 		return entry, false
 	}
 	return there, true
+}
+
+// addresses refuses endpoints that could never be dialled, so that this shows here and
+// not at the first revocation, months later. Names are judged once they are looked up.
+func (r *reader) addresses(f Field, i *Integration, entry provider.Entry) {
+	for _, host := range hostsOf(entry) {
+		if err := provider.CheckHost(host, i.AllowPrivate); err != nil {
+			hint := ""
+			if provider.CheckHost(host, true) == nil {
+				hint = "; where the provider really is in your own network, set allow_private: true"
+			}
+			r.fail(in(f, "provider"), "an endpoint's host %s %v%s", host, err, hint)
+		}
+	}
 }
 
 // count reads a whole number from 1 to most.

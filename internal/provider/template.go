@@ -185,6 +185,19 @@ func (e *Entry) endpoints() map[string]*string {
 	}
 }
 
+// RequestEndpoints are the URLs that requests of ours go to; browsers are sent to the
+// authorization endpoint, and nobody to the issuer.
+func (e Entry) RequestEndpoints() []string {
+	var list []string
+	for name, address := range e.endpoints() {
+		if name != "authorization_endpoint" && name != "issuer" {
+			list = append(list, *address)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // expand fills the template of a URL in.
 func expand(template string, values map[string]string) (string, error) {
 	built := fill(template, values)

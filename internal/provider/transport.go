@@ -79,8 +79,8 @@ func (o TransportOptions) admit(address string) error {
 		if o.AllowLoopback {
 			return nil
 		}
-	case a.IsPrivate() && !metadata(a), within(a, "100.64.0.0/10"):
-		if o.AllowPrivate {
+	case a.IsPrivate(), within(a, "100.64.0.0/10"):
+		if o.AllowPrivate && !metadata(a) {
 			return nil
 		}
 	case a.IsGlobalUnicast() && !metadata(a) && !reserved(a):
@@ -89,16 +89,39 @@ func (o TransportOptions) admit(address string) error {
 	return errAddress
 }
 
-// metadata reports whether a cloud keeps its credentials service there. The one of
-// IPv6 lies in a private range; that of IPv4 is link-local.
-func metadata(a netip.Addr) bool { return a == netip.MustParseAddr("fd00:ec2::254") }
+// metadata reports whether a cloud keeps its credentials service there. Most are
+// link-local, and so never dialled; these lie in ranges that could be (AWS by IPv6,
+// Alibaba, Azure).
+func metadata(a netip.Addr) bool {
+	switch a {
+	case netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("168.63.129.16"):
+		return true
+	}
+	return false
+}
+
+// ErrOwnNetwork is returned by CheckHost.
+var ErrOwnNetwork = errors.New("is an address that no provider may have")
+
+// CheckHost judges a host that is spelled as an address, as dialling it would; a name is
+// not looked up. Loopback is left to others.
+func CheckHost(host string, allowPrivate bool) error {
+	a, err := netip.ParseAddr(host)
+	if err != nil || a.Unmap().IsLoopback() {
+		return nil
+	}
+	if (TransportOptions{AllowPrivate: allowPrivate}).admit(netip.AddrPortFrom(a, 443).String()) != nil {
+		return ErrOwnNetwork
+	}
+	return nil
+}
 
 // reserved reports whether a lies in a range that is no provider's: special purpose
 // (RFC 6890), or a wrapping of IPv4 that would hide one.
 func reserved(a netip.Addr) bool {
 	for _, p := range []string{
 		"0.0.0.0/8", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16",
+		"::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2002::/16", "fec0::/10",
 	} {
 		if within(a, p) {
 			return true

@@ -84,7 +84,7 @@ func TestAddressesThatAreNotDialled(t *testing.T) {
 	for _, host := range []string{
 		"127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "169.254.169.254", "fe80::1", "fd00:ec2::254",
 		"fd00::1", "192.168.0.1", "172.16.0.1", "100.64.0.1", "0.0.0.0", "::", "240.0.0.1", "198.18.0.1",
-		"64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::7f00:1",
+		"64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::7f00:1", "::ffff:0:127.0.0.1", "fec0::1", "100.100.100.200", "168.63.129.16",
 	} {
 		for name, tr := range map[string]*http.Transport{"plain": plain, "private": private} {
 			a := netip.MustParseAddr(host).Unmap()

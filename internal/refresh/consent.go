@@ -240,10 +240,10 @@ func (s ConsentState) exchanged(r ConsentResult) (ConsentState, ConsentEffect) {
 		return s.fail(ExchangeRefused, "integration_suspended")
 	case a.Verdict == provider.VerdictNeedsReauth:
 		return s.fail(ExchangeRefused, "restart_connect")
-	case a.ResponseLost, a.Verdict == provider.VerdictMalformed:
-		return s.fail(ExchangeLost, "restart_connect") // a code is sent once: what came of it is not ours to know
 	}
-	return s.fail(ExchangeLost, "provider_unavailable")
+	// A code is sent once, and what came of it is not ours to know; nor is one kept that
+	// the provider had no time for.
+	return s.fail(ExchangeLost, "restart_connect")
 }
 
 // kept repeats the save of the answer until it is applied or its time is over.

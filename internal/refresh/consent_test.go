@@ -354,7 +354,7 @@ func TestRefusedAndLostExchanges(t *testing.T) {
 		"malformed": {simprovider.Fault{On: "token", Kind: "malformed"}, refresh.ExchangeLost, "restart_connect"},
 		"refused":   {simprovider.Fault{On: "token", Kind: "status", Status: 400, Body: `{"error":"invalid_grant"}`}, refresh.ExchangeRefused, "restart_connect"},
 		"client":    {simprovider.Fault{On: "token", Kind: "status", Status: 401, Body: `{"error":"invalid_client"}`}, refresh.ExchangeRefused, "integration_suspended"},
-		"busy":      {simprovider.Fault{On: "token", Kind: "status", Status: 429}, refresh.ExchangeLost, "provider_unavailable"},
+		"busy":      {simprovider.Fault{On: "token", Kind: "status", Status: 429}, refresh.ExchangeLost, "restart_connect"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "immediate")

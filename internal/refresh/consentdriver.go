@@ -230,10 +230,14 @@ func (run *consenting) exchange(ctx context.Context) ConsentResult {
 // learn puts what is known of the connection into the entry's URLs: some hosts are told
 // by the answer alone.
 func (run *consenting) learn(told map[string]string) {
-	if e, err := run.link.Entry.Resolve(told); err == nil {
-		run.link.Entry = e
-	} else {
+	e, err := run.link.Entry.Resolve(told)
+	switch {
+	case err != nil:
 		run.err = err // what needs it will say so
+	case run.link.MayReach != nil && !run.link.MayReach(e):
+		run.err = errors.New("the provider's answer names a host of the own network that is not open to it")
+	default:
+		run.link.Entry = e
 	}
 }
 

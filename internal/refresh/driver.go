@@ -21,8 +21,11 @@ import (
 // Link is what a connection hangs on: its provider, and the client that got its
 // tokens.
 type Link struct {
-	Entry  provider.Entry // its variables put in
-	Client circuit.Client
+	Entry provider.Entry // its variables put in
+	// MayReach reports whether requests may go to an entry's endpoints, which answers
+	// may name too; nil: they may.
+	MayReach func(provider.Entry) bool
+	Client   circuit.Client
 	// Credentials fetches the client's id and secret. It may do I/O, so it is
 	// called before anything is sent.
 	Credentials func(ctx context.Context) (provider.Credentials, error)
