@@ -65,7 +65,7 @@ internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refr
 internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,events,httpapi,item,keyfile,outbox,provider,refresh,schedule,secret,simprovider,wire}  # a whole deployment, for tests
 internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
-internal/config                  internal/{provider,secret}
+internal/config                  internal/{outbox,provider,secret}
 internal/events                  internal/{schedule,circuit,connection,item,outbox,wire}
 internal/refresh                 internal/{schedule,circuit,connection,item,provider,secret}
 internal/circuit                 internal/{connection,item,outbox}

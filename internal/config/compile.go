@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ type compiled struct {
 	Integrations map[string]compiledIntegration `json:"integrations"`
 	APIKeys      []compiledKey                  `json:"api_keys,omitempty"`
 	IAMCallers   []compiledCaller               `json:"iam_callers,omitempty"`
+	Webhooks     []compiledWebhook              `json:"webhooks,omitempty"`
 }
 
 type compiledIntegration struct {
@@ -64,6 +66,14 @@ type compiledCaller struct {
 	compiledRights
 }
 
+type compiledWebhook struct {
+	URL            string   `json:"url"`
+	Secret         string   `json:"secret"`                    // the reference
+	PreviousSecret string   `json:"previous_secret,omitempty"` // likewise
+	Events         []string `json:"events,omitempty"`
+	AllowPrivate   bool     `json:"allow_private,omitempty"`
+}
+
 // Compile returns the JSON that Parse reads, with the provider entries in use. Equal
 // configurations give equal bytes. It holds references to secrets and no secret: a
 // literal client_secret is an error.
@@ -93,6 +103,12 @@ func (c *Config) Compile() ([]byte, error) {
 	}
 	for _, caller := range c.IAMCallers {
 		out.IAMCallers = append(out.IAMCallers, compiledCaller{caller.ARN, compiledRights(caller.Rights)})
+	}
+	for _, w := range c.Webhooks {
+		if w.Secret.Kind() == SecretLiteral || w.PreviousSecret.Kind() == SecretLiteral {
+			return nil, errors.New("compile webhooks: a literal secret cannot be packaged; write a reference such as ${file:…}")
+		}
+		out.Webhooks = append(out.Webhooks, compiledWebhook{w.URL, w.Secret.String(), w.PreviousSecret.String(), w.Events, w.AllowPrivate})
 	}
 	return json.Marshal(out)
 }

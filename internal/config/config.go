@@ -21,6 +21,18 @@ type Config struct {
 	Integrations []Integration // sorted by name; at least one
 	APIKeys      []APIKey      // in the order of the file
 	IAMCallers   []IAMCaller   // in the order of the file
+	// Webhooks are told of events by serve; functions on AWS put them onto the bus.
+	Webhooks []Webhook // in the order of the file
+}
+
+// Webhook is an endpoint that is told of events.
+type Webhook struct {
+	URL string // https, or http on loopback
+	// Secret signs each message. During a change of it PreviousSecret, else the zero
+	// SecretRef, signs too, so that receivers may know either.
+	Secret, PreviousSecret SecretRef
+	Events                 []string // types; none: all
+	AllowPrivate           bool     // the URL may lead into private networks
 }
 
 // RefreshMode says when an integration's connections are refreshed.

@@ -162,7 +162,7 @@ func (r *reader) text(f Field) (s string, ok bool) {
 		return "", false
 	}
 	if strings.Contains(f.Value.Text, "${") {
-		r.fail(f, "holds ${…}, which is expanded in client_secret only; write the value itself")
+		r.fail(f, "holds ${…}, which is expanded in secrets only; write the value itself")
 		return "", false
 	}
 	return f.Value.Text, true
@@ -219,6 +219,7 @@ func (r *reader) root(f Field) {
 		// Read below: they name integrations, whatever the order of the file.
 		"api_keys":    func(Field) {},
 		"iam_callers": func(Field) {},
+		"webhooks":    r.webhooks,
 	})
 	r.needs(f, "integrations")
 	if keys, ok := got["api_keys"]; ok {

@@ -47,7 +47,7 @@ func FileResolver(getenv func(string) string, readFile func(string) ([]byte, err
 	}
 }
 
-// SecretError says which client secret could not be read. The reference is no secret,
+// SecretError says which secret could not be read. The reference is no secret,
 // so whoever operates the integration may be told it.
 type SecretError struct {
 	Ref SecretRef
@@ -56,7 +56,7 @@ type SecretError struct {
 
 // Error implements error.
 func (e *SecretError) Error() string {
-	return fmt.Sprintf("read client secret %s: %v", e.Ref, e.Err)
+	return fmt.Sprintf("read secret %s: %v", e.Ref, e.Err)
 }
 
 // Unwrap returns the cause.
@@ -91,28 +91,33 @@ func NewSecrets(resolve Resolver, now func() time.Time) *Secrets {
 // Get returns c's secret, or the zero Text for a public client. A secret that turns
 // out empty is an error: sent, it would look like a refused client.
 func (s *Secrets) Get(ctx context.Context, c *Client) (secret.Text, error) {
-	switch c.Secret.Kind() {
+	return s.Read(ctx, c.Secret)
+}
+
+// Read is Get of a secret that is no client's.
+func (s *Secrets) Read(ctx context.Context, ref SecretRef) (secret.Text, error) {
+	switch ref.Kind() {
 	case SecretNone:
 		return secret.Text{}, nil
 	case SecretLiteral:
-		return c.Secret.literal, nil
+		return ref.literal, nil
 	}
-	slot := s.slot(c.Secret)
+	slot := s.slot(ref)
 	select {
 	case slot.turn <- struct{}{}:
 		defer func() { <-slot.turn }()
 	case <-ctx.Done():
-		return secret.Text{}, &SecretError{c.Secret, ctx.Err()}
+		return secret.Text{}, &SecretError{ref, ctx.Err()}
 	}
 	if !slot.value.IsZero() && s.now().Sub(slot.readAt) < SecretAge {
 		return slot.value, nil
 	}
-	value, err := s.resolve(ctx, c.Secret)
+	value, err := s.resolve(ctx, ref)
 	if err != nil {
-		return secret.Text{}, &SecretError{c.Secret, err}
+		return secret.Text{}, &SecretError{ref, err}
 	}
 	if value.IsZero() {
-		return secret.Text{}, &SecretError{c.Secret, errors.New("it is empty or not set")}
+		return secret.Text{}, &SecretError{ref, errors.New("it is empty or not set")}
 	}
 	slot.value, slot.readAt = value, s.now()
 	return value, nil

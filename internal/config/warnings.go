@@ -21,6 +21,11 @@ func (c *Config) Warnings() []string {
 			w = append(w, fmt.Sprintf("integration %s: %s", c.Integrations[n].Name, text))
 		}
 	}
+	for _, hook := range c.Webhooks {
+		if !hook.PreviousSecret.IsZero() {
+			w = append(w, fmt.Sprintf("webhooks: %s still signs too: remove it once every receiver knows the new secret.", hook.PreviousSecret))
+		}
+	}
 	return w
 }
 
@@ -101,6 +106,9 @@ func (c *Config) BuildWarnings() []string {
 					i.Name, client.Name, client.Secret))
 			}
 		}
+	}
+	if len(c.Webhooks) > 0 {
+		w = append(w, "webhooks are sent by evergrant serve. Functions on AWS put events onto the stack's event bus instead.")
 	}
 	return w
 }
