@@ -52,6 +52,7 @@ internal/kmskey                  internal/secret aws/aws-sdk-go-v2
 internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
 internal/sqsqueue                aws/aws-sdk-go-v2
 internal/eventbus                internal/{events,wire} aws/aws-sdk-go-v2
+internal/webhook                 internal/{events,item,provider,schedule,secret,wire} standard-webhooks/standard-webhooks
 
 internal/egress                  internal/{config,provider}
 internal/idtoken                 internal/provider coreos/go-oidc  # apart, so that authorize does not carry it
@@ -136,6 +137,7 @@ internal/provider/identity.go      # the bearer token of the identity request
 internal/provider/pkce.go          # the challenge of a verifier
 internal/provider/revoke.go        # the revocation request
 internal/refresh/consentdriver.go  # seals what a consent brought
+internal/webhook/webhook.go        # the secret that signs messages
 `
 
 const modulePath = "github.com/evergrant/evergrant/"

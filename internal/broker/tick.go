@@ -62,7 +62,7 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 	failed := []error{run.due(from, minute)}
 	run.flush()
 	run.start()
-	failed = append(failed, b.todo(ctx, run, minute), b.tendCircuits(ctx, run, minute))
+	failed = append(failed, b.todo(ctx, run, from, minute), b.tendCircuits(ctx, run, minute))
 	if minute%auditEvery == 0 {
 		failed = append(failed, b.audit(ctx, run))
 	}
@@ -231,8 +231,8 @@ func (t *ticking) walk(partition, integration string) error {
 }
 
 // todo takes up what a crash or an outage left unfinished.
-func (b *Broker) todo(ctx context.Context, t *ticking, minute int64) error {
-	return inParallel(schedule.Todos(minute), func(p string) error {
+func (b *Broker) todo(ctx context.Context, t *ticking, from, minute int64) error {
+	return inParallel(schedule.Todos(from, minute), func(p string) error {
 		return errors.Join(
 			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(func() { t.takeUp(id) }) }),
 			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.aside(func() { t.finishSession(hash) }) }))

@@ -265,19 +265,22 @@ func Walk(from, to int64) []string {
 			}
 		}
 	}
-	// What was put off may stand in any minute of the gap, and a full hour in it looks
-	// back a whole day.
-	start := min(from+1, to) - retryWalk
-	if hour := from - floorMod(from, 60) + 60; hour <= to {
-		start = hour - lookBack
-	}
-	if !known {
-		start = to - lookBack
-	}
-	for m := start; m <= to; m++ {
+	for m := putOff(from, to, known); m <= to; m++ {
 		add(retryMinute(m))
 	}
 	return out
+}
+
+// putOff is the oldest minute that may hold something put off which a tick must look at.
+// It may stand in any minute of the gap, and a full hour in it looks back a whole day.
+func putOff(from, to int64, known bool) int64 {
+	if !known {
+		return to - lookBack
+	}
+	if hour := from - floorMod(from, 60) + 60; hour <= to {
+		return hour - lookBack
+	}
+	return min(from+1, to) - retryWalk
 }
 
 // DueMinute is the last minute up to now, both unix minutes, at which a partition of
@@ -314,12 +317,21 @@ func TodoPartition(id string, at int64) string {
 	return fmt.Sprintf("todo#%d#%d", (at+59)/60, h.Sum32()%retryShards)
 }
 
-// Todos are the partitions of unfinished work for the tick of a minute, walked as
-// Retries are.
-func Todos(minute int64) []string {
-	out := Retries(minute)
-	for i, p := range out {
-		out[i] = "todo" + strings.TrimPrefix(p, "retry")
+// todoGap bounds in minutes how far back unfinished work is looked for after a pause: each
+// minute of it costs a few queries.
+const todoGap = 7 * 24 * 60
+
+// Todos are the partitions of unfinished work for the tick of minute to, when the last one
+// done was from (0: none is known): walked as what was put off is.
+func Todos(from, to int64) []string {
+	if from != 0 {
+		from = max(from, to-todoGap)
+	}
+	var out []string
+	for m := putOff(min(from, to-1), to, from != 0); m <= to; m++ {
+		for _, p := range retryMinute(m) {
+			out = append(out, "todo"+strings.TrimPrefix(p, "retry"))
+		}
 	}
 	return out
 }

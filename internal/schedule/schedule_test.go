@@ -242,10 +242,28 @@ func TestRetryPartition(t *testing.T) {
 		if nextHour := (first/60 + 1) * 60; !slices.Contains(schedule.Retries(nextHour), p) {
 			t.Fatal("not walked at the full hour")
 		}
-		if todo := schedule.TodoPartition(id, at); !slices.Contains(schedule.Todos(first), todo) || !strings.HasPrefix(todo, fmt.Sprintf("todo#%d#", first)) {
+		if todo := schedule.TodoPartition(id, at); !slices.Contains(schedule.Todos(first-1, first), todo) || !strings.HasPrefix(todo, fmt.Sprintf("todo#%d#", first)) {
 			t.Fatalf("todo filed under %s", todo)
 		}
 	})
+}
+
+// After a pause everything that was left unfinished is found again, be it days old.
+func TestTodosOfAPause(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		to := rapid.Int64Range(30_000_000, 30_010_000).Draw(t, "minute")
+		from := to - rapid.Int64Range(1, 7*24*60).Draw(t, "pause")
+		filed := rapid.Int64Range(from, to).Draw(t, "filed")
+		if p := schedule.TodoPartition("conn_1", filed*60); !slices.Contains(schedule.Todos(from, to), p) {
+			t.Fatalf("%s is not looked for after a pause from %d to %d", p, from, to)
+		}
+	})
+	if n := len(schedule.Todos(1, 30_000_000)); n > 4*9*24*60 {
+		t.Errorf("%d partitions after a pause of years", n)
+	}
+	if n := len(schedule.Todos(0, 30_000_000)); n > 4*(24*60+10) {
+		t.Errorf("%d partitions at the first tick", n)
+	}
 }
 
 func TestParsePartition(t *testing.T) {
