@@ -344,7 +344,7 @@ func TestThreat_T57_receivers_can_tell_forged_and_replayed_webhooks(t *testing.T
 var (
 	_ = mutant("T58", "internal/config/readwebhook.go", `case u.Scheme != "https" && !(u.Scheme == "http" && loopbackURL(s)):`, `case u.Scheme == "":`)
 	_ = mutant("T58", "internal/webhook/webhook.go", `return http.ErrUseLastResponse }`, `return nil }`)
-	_ = mutant("T58", "internal/webhook/webhook.go", `AllowLoopback: onLoopback(e.URL)`, `AllowLoopback: true`)
+	_ = mutant("T58", "internal/webhook/webhook.go", `AllowPrivate: e.AllowPrivate`, `AllowPrivate: true`)
 	_ = mutant("T58", "internal/webhook/webhook.go", `Timeout: timeout,`, `Timeout: 0,`)
 )
 
