@@ -28,6 +28,7 @@ func (n *node) run(ctx context.Context) {
 	}
 	group.Go(func() { n.timers(ctx, &group) })
 	group.Go(func() { n.ticks(ctx) })
+	group.Go(func() { n.hooks.Run(ctx) })
 	group.Go(func() { each(ctx, replayEvery, func() { n.replay(ctx, false) }) })
 	group.Go(func() { each(ctx, sweepEvery, func() { n.sweep(ctx) }) })
 	group.Wait()
@@ -106,5 +107,9 @@ func (n *node) sweep(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		n.Log.Error("sweep", "error", err.Error())
 	}
-	n.Log.Debug("sweep", "deleted", swept)
+	letters, err := n.hooks.Sweep(ctx)
+	if err != nil && ctx.Err() == nil {
+		n.Log.Error("sweep", "error", err.Error())
+	}
+	n.Log.Debug("sweep", "deleted", swept, "dead_letters", letters)
 }

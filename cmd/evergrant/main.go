@@ -42,6 +42,8 @@ type commands struct {
 	Rescue rescueCommand `cmd:"" group:"operate" help:"Replay tokens that could not be saved when they came."`
 	Chunks chunksCommand `cmd:"" group:"operate" help:"Replay refreshes that were given up, on AWS."`
 
+	Webhooks webhooksCommand `cmd:"" group:"operate" help:"What webhooks could not deliver."`
+
 	Providers  providersCommand  `cmd:"" group:"set up" help:"Show what the catalogue knows of the providers."`
 	Config     configCommand     `cmd:"" group:"set up" help:"Check or build a configuration."`
 	Keys       keysCommand       `cmd:"" group:"set up" help:"Make API keys; rotate the data keys that seal tokens."`

@@ -18,6 +18,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/egress"
+	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/idtoken"
 	"github.com/evergrant/evergrant/internal/keyfile"
@@ -26,6 +27,7 @@ import (
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/rescue"
 	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/webhook"
 )
 
 // The files of a data folder.
@@ -63,6 +65,7 @@ type node struct {
 	aside   map[string]bool // connections whose rescued tokens are too large for the store; only touched within rescue.Replay
 	secrets *config.Secrets
 	metrics *prom.Registry
+	hooks   *webhook.Sender
 	broker  *broker.Broker
 	face    httpapi.Config // of handler
 	handler http.Handler
@@ -94,8 +97,15 @@ func openNode(c nodeConfig) (*node, error) {
 	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
 	client := egress.New(c.Settings, c.Now, "evergrant/"+version())
 	n.metrics = prom.New()
+	n.hooks = n.webhooks(store)
+	var told events.Sink
+	if len(c.Settings.Webhooks) > 0 {
+		told = n.hooks
+	}
 	n.broker = broker.New(broker.Config{
-		Metrics:  n.metrics,
+		Metrics: n.metrics, Events: told,
+		// What was filed for an endpoint that is configured no longer is given up.
+		TakeUp:   n.hooks.TakeUp,
 		Settings: c.Settings, Secrets: n.secrets, Store: store, Rescue: n.rescue, Now: c.Now, Log: c.Log, Pause: c.Pause,
 		Keys:     secret.NewKeyring(c.Settings.Deployment, wrapper, store),
 		Provider: client, IDTokens: idtoken.By(client),
@@ -112,8 +122,41 @@ func openNode(c nodeConfig) (*node, error) {
 	n.face.Admin = httpapi.Commands(n.broker)
 	n.face.Admin["rescue-replay"] = n.replayNow
 	n.face.Admin["restore"] = n.raiseEpoch
+	n.face.Admin["webhook-replay"] = func(ctx context.Context) (any, error) { return n.hooks.Replay(ctx) }
+	n.face.Admin["webhook-dead-letters"] = func(ctx context.Context) (any, error) { return n.hooks.DeadLetters(ctx) }
 	n.handler = httpapi.New(n.face)
 	return n, nil
+}
+
+// webhooks makes the sender of the configured webhooks.
+func (n *node) webhooks(store connection.Store) *webhook.Sender {
+	var endpoints []webhook.Endpoint
+	for _, w := range n.Settings.Webhooks {
+		endpoints = append(endpoints, webhook.Endpoint{
+			URL: w.URL, Events: w.Events, AllowPrivate: w.AllowPrivate,
+			Secrets: func(ctx context.Context) ([]secret.Text, error) { return n.signedWith(ctx, w) },
+		})
+	}
+	return webhook.New(webhook.Config{Endpoints: endpoints, Table: store.Connections, Now: n.Now, Log: n.Log, UserAgent: "evergrant/" + version()})
+}
+
+// signedWith reads the secrets of a webhook.
+func (n *node) signedWith(ctx context.Context, w config.Webhook) ([]secret.Text, error) {
+	var all []secret.Text
+	for _, ref := range []config.SecretRef{w.Secret, w.PreviousSecret} {
+		if ref.IsZero() {
+			continue
+		}
+		text, err := n.secrets.Read(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		if err := webhook.CheckSecret(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", ref, err)
+		}
+		all = append(all, text)
+	}
+	return all, nil
 }
 
 // close lets go of the files. Nothing may be using the node any more.

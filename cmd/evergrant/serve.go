@@ -93,6 +93,11 @@ func (n *node) unready(ctx context.Context) []string {
 			}
 		}
 	}
+	for _, w := range n.Settings.Webhooks {
+		if _, err := n.signedWith(ctx, w); err != nil {
+			list = append(list, fmt.Sprintf("a webhook cannot be signed, and what it is to be told waits: %v", err))
+		}
+	}
 	return list
 }
 

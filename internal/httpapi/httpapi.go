@@ -40,8 +40,8 @@ type Config struct {
 	// Prometheus reads. Nil: the route answers 404.
 	Metrics func() (kind string, text []byte, err error)
 	// Admin holds what the operator's routes do, by the last part of their path:
-	// rotate-key, rescue-replay, chunk-replay, restore, export. What a function returns
-	// becomes the JSON of the answer. The route of an absent one answers 404.
+	// rotate-key, rescue-replay, chunk-replay, webhook-replay, webhook-dead-letters,
+	// restore, export. What a function returns becomes the JSON of the answer. The route of an absent one answers 404.
 	Admin map[string]func(context.Context) (any, error)
 }
 

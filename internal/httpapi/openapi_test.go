@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/outbox"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -104,6 +106,7 @@ func TestDocumentHasTheMembers(t *testing.T) {
 		"RotateResult": wire.RotateResult{}, "ResealResult": wire.ResealResult{}, "ReplayResult": wire.ReplayResult{},
 		"Problem": wire.Problem{}, "ConnectionList": wire.List[wire.Connection]{}, "IntegrationList": wire.List[wire.Integration]{}, "HourList": wire.List[wire.Hour]{},
 		"StandInRequest": wire.StandInRequest{}, "NewStandIn": wire.NewStandIn{}, "StandIn": wire.StandIn{}, "StandInList": wire.List[wire.StandIn]{},
+		"Event": wire.Event{}, "Webhook": wire.Webhook{}, "DeadLetter": wire.DeadLetter{}, "DeadLetterList": wire.List[wire.DeadLetter]{},
 		"OAuthToken": wire.OAuthToken{}, "OAuthError": wire.OAuthError{},
 	} {
 		schema := doc.Components.Schemas[name]
@@ -131,6 +134,34 @@ func TestDocumentHasTheMembers(t *testing.T) {
 	for name, schema := range doc.Components.Schemas {
 		if _, has := schema.Value.Properties["refresh_token"]; has && name != "ImportRequest" && name != "OAuthToken" { // the latter's is a stand-in
 			t.Errorf("%s has a refresh token", name)
+		}
+	}
+}
+
+// Each event is described as a webhook, and what is sent of it fits its schema.
+func TestDocumentHasTheEvents(t *testing.T) {
+	doc := document(t, newWorld(t))
+	if len(doc.Webhooks) != len(outbox.Types()) {
+		t.Errorf("%d webhooks, %d types of events", len(doc.Webhooks), len(outbox.Types()))
+	}
+	for _, typ := range outbox.Types() {
+		item := doc.Webhooks[string(typ)]
+		if item == nil || item.Post == nil {
+			t.Errorf("%s is not described", typ)
+			continue
+		}
+		reason := "x"
+		e := wire.Event{ID: "evt_1", Type: string(typ), At: time.Unix(1_700_000_000, 0).UTC(), Sequence: 1, Integration: "acme", Client: "default", Status: "active"}
+		if strings.HasPrefix(string(typ), "connection.") {
+			e.ConnectionID, e.Owner, e.Reason = "conn_1", "alice", &reason
+		}
+		var v any
+		if err := json.Unmarshal([]byte(raw(t, wire.Webhook{Type: e.Type, Timestamp: e.At, Data: e})), &v); err != nil {
+			t.Fatal(err)
+		}
+		schema := item.Post.RequestBody.Value.Content["application/json"].Schema.Value
+		if err := schema.VisitJSON(v, openapi3.EnableFormatValidation()); err != nil {
+			t.Errorf("%s: %v", typ, err)
 		}
 	}
 }

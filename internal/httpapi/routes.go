@@ -51,11 +51,12 @@ func routes() []route {
 		{http.MethodGet, "/healthz", scopeNone, nil, (*exchange).health},
 		{http.MethodGet, "/metrics", config.ScopeMetrics, nil, (*exchange).metrics},
 	}
-	for _, command := range []string{"rotate-key", "rescue-replay", "chunk-replay", "restore"} {
+	for _, command := range []string{"rotate-key", "rescue-replay", "chunk-replay", "webhook-replay", "restore"} {
 		list = append(list, route{http.MethodPost, "/v1/admin/" + command, config.ScopeAdmin, nil, admin(command)})
 	}
 	list = append(list, route{http.MethodPost, "/v1/admin/revive", config.ScopeAdmin, nil, (*exchange).revive})
 	list = append(list, route{http.MethodPost, "/v1/admin/reseal", config.ScopeAdmin, []string{"cursor"}, (*exchange).reseal})
+	list = append(list, route{http.MethodGet, "/v1/admin/webhook-dead-letters", config.ScopeAdmin, nil, admin("webhook-dead-letters")})
 	return append(list, route{http.MethodGet, "/v1/admin/export", config.ScopeAdmin, nil, admin("export")})
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
-// mostShown is how many dead letters are shown, the oldest by their event's id not
-// necessarily first: whoever has more than that does not read them one by one.
+// mostShown is how many dead letters are shown, in no useful order: whoever has more than
+// that does not read them one by one.
 const mostShown = 1000
 
 // DeadLetters lists what was given up.
@@ -26,14 +26,15 @@ func (s *Sender) DeadLetters(ctx context.Context) (wire.List[wire.DeadLetter], e
 	return list, err
 }
 
-// Replay sends all dead letters anew, those left out whose endpoint is no longer in the
+// Replay sends all dead letters anew. Pending are those whose endpoint is no longer in the
 // configuration.
-func (s *Sender) Replay(ctx context.Context) (wire.Replayed, error) {
-	var out wire.Replayed
+func (s *Sender) Replay(ctx context.Context) (wire.ReplayResult, error) {
+	var out wire.ReplayResult
 	err := s.eachDead(ctx, func(key string, _ item.Item) error {
 		id, _ := endpointOf(key)
 		l := s.lanes[id]
 		if l == nil {
+			out.Pending++
 			return nil
 		}
 		res, err := s.Table.Update(ctx, key, item.Update{

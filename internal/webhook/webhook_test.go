@@ -567,7 +567,7 @@ func TestEndpointThatIsGone(t *testing.T) {
 	if err != nil || len(list.Items) != 1 || !strings.Contains(list.Items[0].Error, "configuration") {
 		t.Fatal(list, err)
 	}
-	if out, err := b.Replay(t.Context()); err != nil || out.Replayed != 0 {
+	if out, err := b.Replay(t.Context()); err != nil || out.Replayed != 0 || out.Pending != 1 {
 		t.Error(out, err)
 	}
 }

@@ -40,8 +40,3 @@ type DeadLetter struct {
 	Error    string    `json:"error"` // of the last try
 	At       time.Time `json:"at"`    // when it was given up
 }
-
-// Replayed is the answer to a replay of dead letters.
-type Replayed struct {
-	Replayed int64 `json:"replayed"` // how many are delivered anew
-}

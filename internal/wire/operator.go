@@ -63,7 +63,8 @@ type ResealResult struct {
 	Next     *string `json:"next"`     // the cursor of the next request, null at the end
 }
 
-// ReplayResult is the answer of POST /v1/admin/rescue-replay and chunk-replay.
+// ReplayResult is the answer of POST /v1/admin/rescue-replay, chunk-replay and
+// webhook-replay.
 type ReplayResult struct {
 	Replayed int  `json:"replayed"`
 	Pending  int  `json:"pending"` // could not be replayed yet; the log says why
