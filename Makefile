@@ -117,6 +117,11 @@ soak: build ## Kill a server of 2,000 one-minute tokens with kill -9, again and 
 	@$(if $(wildcard $(REFERENCE)/oidc/ready),EVERGRANT_OIDC_PROVIDER=$(CURDIR)/$(REFERENCE)/oidc) \
 		go run ./tools/soak -evergrant build/evergrant $(ARGS)
 
+.PHONY: bench-init
+bench-init: functions-here function-empty zip ## Cold init of each function against an empty one, and the sizes of their zip files (ARGS="-rounds 31")
+	@go run ./tools/lambdazip build/empty >/dev/null
+	@go run ./tools/initbench $(ARGS)
+
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=pattern)
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

@@ -40,7 +40,7 @@ internal/app/refresh             internal/{app,awssecrets,broker,eventbus,idtoke
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
 internal/app                     internal/{broker,config,connection,dynamostore,egress,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
-internal/app/runtimeapi          # Lambda's half of a function, for tests
+internal/app/runtimeapi          # Lambda's half of a function, for tests and tools/initbench
 
 internal/console                 internal/{secret,wire}
 internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
@@ -88,6 +88,7 @@ internal/wire
 
 test/rows
 
+tools/initbench                  internal/{app/runtimeapi,config,config/yamlfile,secret}
 tools/initbench/empty            aws/aws-lambda-go  # the least that a function can be, to compare with
 tools/lambdazip
 tools/model                      internal/refresh/modelcheck
