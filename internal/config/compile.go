@@ -1,9 +1,14 @@
 package config
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/provider"
@@ -76,7 +81,8 @@ type compiledWebhook struct {
 
 // Compile returns the JSON that Parse reads, with the provider entries in use. Equal
 // configurations give equal bytes. It holds references to secrets and no secret: a
-// literal client_secret is an error.
+// literal client_secret is an error. It begins with a hash of all that follows, by which
+// Parse knows that nobody has changed what was checked here.
 func (c *Config) Compile() ([]byte, error) {
 	out := compiled{PublicURL: c.PublicURL, Deployment: c.Deployment, Integrations: map[string]compiledIntegration{}}
 	for _, i := range c.Integrations {
@@ -110,5 +116,87 @@ func (c *Config) Compile() ([]byte, error) {
 		}
 		out.Webhooks = append(out.Webhooks, compiledWebhook{w.URL, w.Secret.String(), w.PreviousSecret.String(), w.Events, w.AllowPrivate})
 	}
-	return json.Marshal(out)
+	b, err := json.Marshal(out)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(checkedKey+digest(b[1:])+`",`), b[1:]...), nil
+}
+
+// checkedKey begins the compiled form, up to the hash.
+const checkedKey = `{"checked":"sha256:`
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// unseal takes the hash off the compiled form. intact: what is left is what Compile wrote.
+func unseal(data []byte) (body []byte, intact bool) {
+	rest, ok := bytes.CutPrefix(bytes.TrimSuffix(data, []byte("\n")), []byte(checkedKey))
+	const sum = 2 * sha256.Size
+	if !ok || len(rest) < sum+2 || string(rest[sum:sum+2]) != `",` {
+		return nil, false
+	}
+	intact = digest(rest[sum+2:]) == string(rest[:sum])
+	return append([]byte("{"), rest[sum+2:]...), intact
+}
+
+// unpack reads what Compile wrote, without checking again what was checked before it was
+// compiled: a function does this at each cold start, and the checks would be most of its
+// time.
+func unpack(data []byte) (*Config, error) {
+	var in compiled
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		return nil, err
+	}
+	c := &Config{PublicURL: in.PublicURL, Deployment: in.Deployment}
+	for _, name := range slices.Sorted(maps.Keys(in.Integrations)) {
+		c.Integrations = append(c.Integrations, in.Integrations[name].integration(name))
+	}
+	for _, k := range in.APIKeys {
+		key := APIKey{Name: k.Name, Hash: k.Hash, Rights: Rights(k.compiledRights)}
+		if k.Previous != nil {
+			until, err := time.Parse(time.RFC3339, k.Previous.Until)
+			if err != nil {
+				return nil, err
+			}
+			key.Previous = PreviousKey{Hash: k.Previous.Hash, Until: until.Unix()}
+		}
+		c.APIKeys = append(c.APIKeys, key)
+	}
+	for _, caller := range in.IAMCallers {
+		c.IAMCallers = append(c.IAMCallers, IAMCaller{caller.ARN, Rights(caller.compiledRights)})
+	}
+	for _, w := range in.Webhooks {
+		c.Webhooks = append(c.Webhooks, Webhook{
+			URL: w.URL, Secret: checkedRef(w.Secret), PreviousSecret: checkedRef(w.PreviousSecret), Events: w.Events, AllowPrivate: w.AllowPrivate,
+		})
+	}
+	return c, nil
+}
+
+func (v compiledIntegration) integration(name string) Integration {
+	i := Integration{
+		Name: name, Provider: v.Provider.ID, Entry: v.Provider, Scopes: v.Scopes, ReturnTo: v.ReturnTo,
+		Refresh: v.Refresh, Binding: v.Binding, Connect: v.Connect,
+		MaxConcurrent: v.Concurrent, MaxPerMinute: v.PerMinute, MinInterval: v.MinInterval,
+		Variables: v.Variables, AllowPrivate: v.AllowPrivate,
+	}
+	for _, client := range v.Clients {
+		ref := checkedRef(client.Secret)
+		i.Clients = append(i.Clients, Client{Name: client.Name, ClientID: client.ClientID, Secret: ref, KeyID: client.KeyID, State: client.State})
+	}
+	return i
+}
+
+// checkedRef reads a reference that was checked before it was compiled.
+func checkedRef(s string) SecretRef {
+	kind, name, ok := splitSecretRef(s)
+	if !ok {
+		return SecretRef{}
+	}
+	return SecretRef{kind: SecretKind(kind), name: name}
 }

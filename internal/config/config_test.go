@@ -120,6 +120,30 @@ func TestCompiledFormIsTheSameConfiguration(t *testing.T) {
 	}
 }
 
+// TestChangedCompiledFormIsCheckedAgain: whoever edits the packaged file gets the mistakes told.
+func TestChangedCompiledFormIsCheckedAgain(t *testing.T) {
+	c := load(t, "testdata/full.yaml")
+	data, err := c.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, changed := range map[string]string{`"refresh":"ahead"`: `"refresh":"never"`, `"integrations":{`: `"integration":{`, `"checked":"sha256:`: `"checked":"sha256:00`} {
+		text := strings.Replace(string(data), old, changed, 1)
+		if text == string(data) {
+			t.Fatalf("the compiled form has no %s", old)
+		}
+		back, err := config.Parse([]byte(text))
+		var mistakes config.Mistakes
+		if changed == `"checked":"sha256:00` { // only the hash is wrong
+			if diff := cmp.Diff(c, back, sameRef); diff != "" || err != nil {
+				t.Errorf("checked again, %v:\n%s", err, diff)
+			}
+		} else if !errors.As(err, &mistakes) {
+			t.Errorf("%s is taken: %v", changed, err)
+		}
+	}
+}
+
 func TestLiteralSecretIsNotCompiled(t *testing.T) {
 	c := load(t, "testdata/loopback.yaml")
 	data, err := c.Compile()

@@ -18,8 +18,14 @@ const MaxDepth = 32
 
 // Parse reads the compiled form, as Compile writes it. It is as strict as the YAML
 // reader, but knows no catalogue: every provider stands inline. The error is
-// Mistakes.
+// Mistakes. What Compile wrote and nobody has touched was checked already.
 func Parse(data []byte) (*Config, error) {
+	body, intact := unseal(data)
+	if intact {
+		if c, err := unpack(body); err == nil {
+			return c, nil
+		} // else it is of another version, and the checks say what is wrong with it
+	}
 	root, err := parseTree(data)
 	if err != nil {
 		return nil, err

@@ -213,6 +213,7 @@ func (r *reader) named(f Field, name string) {
 func (r *reader) root(f Field) {
 	c := &r.config
 	got := r.object(f, keys{
+		"checked":      func(Field) {}, // of the compiled form, see Compile
 		"public_url":   func(f Field) { c.PublicURL = r.publicURL(f) },
 		"deployment":   func(f Field) { c.Deployment = r.nameText(f) },
 		"integrations": r.integrations,
