@@ -34,11 +34,11 @@ client                           internal/{secret,wire} golang.org/x/oauth2  # p
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
-internal/app/callback            internal/{app,app/gateway,awssecrets,config,eventbus,httpapi,idtoken} aws/aws-sdk-go-v2
-internal/app/api                 internal/{app,app/gateway,awssecrets,eventbus,httpapi,idtoken,lambdahttp,sqsqueue} aws/aws-sdk-go-v2
-internal/app/refresh             internal/{app,awssecrets,broker,eventbus,idtoken,sqsqueue} aws/aws-sdk-go-v2
+internal/app/callback            internal/{app,app/gateway,awsjson,awssecrets,config,eventbus,httpapi,idtoken}
+internal/app/api                 internal/{app,app/gateway,awsjson,awssecrets,eventbus,httpapi,idtoken,lambdahttp,sqsqueue}
+internal/app/refresh             internal/{app,awsjson,awssecrets,broker,eventbus,idtoken,sqsqueue}
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
-internal/app                     internal/{broker,config,connection,dynamostore,egress,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
+internal/app                     internal/{awsjson,broker,config,connection,dynamostore,egress,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests and tools/initbench
 
@@ -48,10 +48,11 @@ internal/lambdahttp              aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
 internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2  # tables for tests
 internal/boltstore               internal/{connection,item,secret} go.etcd.io/bbolt
-internal/kmskey                  internal/secret aws/aws-sdk-go-v2
-internal/awssecrets              internal/{config,secret} aws/aws-sdk-go-v2
-internal/sqsqueue                aws/aws-sdk-go-v2
-internal/eventbus                internal/{events,wire} aws/aws-sdk-go-v2
+internal/kmskey                  internal/{awsjson,secret}
+internal/awssecrets              internal/{awsjson,config,secret}
+internal/sqsqueue                internal/awsjson
+internal/awsjson                 aws/aws-sdk-go-v2 aws/smithy-go  # what single operations of small services share
+internal/eventbus                internal/{awsjson,events,wire}
 internal/webhook                 internal/{events,item,provider,schedule,secret,wire} standard-webhooks/standard-webhooks
 
 internal/egress                  internal/{config,provider}

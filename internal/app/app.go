@@ -26,8 +26,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/connection"
@@ -134,7 +134,7 @@ func Assemble(e Env, settings *config.Config, log *slog.Logger) Parts {
 		Authorizations: dynamostore.New(tables, e.AuthorizationsTable, item.AuthorizationIndexes()),
 	}
 	p.Metrics = emf.New(os.Stdout, e.Deployment, time.Now)
-	p.Wrapper = kmskey.New(kms.NewFromConfig(p.AWS(KMS)), e.KMSKey, e.Deployment)
+	p.Wrapper = kmskey.New(awsjson.New(p.AWS(KMS), awsjson.KMS()), e.KMSKey, e.Deployment)
 	return p
 }
 

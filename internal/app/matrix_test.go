@@ -9,13 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/app/gateway"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
@@ -154,8 +152,8 @@ func TestSameAnswersByServerAndByFunctions(t *testing.T) {
 	link := d.call(201, "POST", "/v1/connect-sessions", `{"integration":"askfred","owner":"tenant-7"}`)["id"].(string)
 	names := strings.NewReplacer("CONN", id, "SESSION", session, "LINK", link)
 
-	secrets := awssecrets.New(ssm.NewFromConfig(d.parts.AWS(app.SSM)), secretsmanager.NewFromConfig(d.parts.AWS(app.SecretsManager)))
-	c := gateway.Config(d.parts, d.parts.Broker(secrets, sqsqueue.NewRescue(sqs.NewFromConfig(d.parts.AWS(app.SQS)), rescueQueue), true))
+	secrets := awssecrets.New(awsjson.New(d.parts.AWS(app.SSM), awsjson.SSM()), awsjson.New(d.parts.AWS(app.SecretsManager), awsjson.SecretsManager()))
+	c := gateway.Config(d.parts, d.parts.Broker(secrets, sqsqueue.NewRescue(awsjson.New(d.parts.AWS(app.SQS), awsjson.SQS()), rescueQueue), true))
 	c.Origin = func(*http.Request) string { return "https://" + gatewayHost }
 	c.IAMCaller = func(r *http.Request) (string, bool) {
 		caller, ok := lambdahttp.IAMCaller(r.Context())

@@ -12,10 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/secret"
 )
@@ -30,7 +27,7 @@ var errNoParameter = errors.New("the Parameter Store has no such parameter in th
 // New returns a resolver of ${ssm:…} and ${secretsmanager:…}. All other kinds are
 // config.ErrSecretKind: a function's environment and files hold no secret. Its errors
 // are what AWS says of the request, and never hold a value.
-func New(parameters *ssm.Client, secrets *secretsmanager.Client) config.Resolver {
+func New(parameters, secrets *awsjson.Client) config.Resolver {
 	return func(ctx context.Context, ref config.SecretRef) (secret.Text, error) {
 		ctx, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
@@ -47,23 +44,30 @@ func New(parameters *ssm.Client, secrets *secretsmanager.Client) config.Resolver
 
 // parameter asks by GetParameters, though for one: it is the one permission that the
 // roles have.
-func parameter(ctx context.Context, client *ssm.Client, name string) (secret.Text, error) {
-	out, err := client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{name}, WithDecryption: aws.Bool(true)})
-	if err != nil {
+func parameter(ctx context.Context, client *awsjson.Client, name string) (secret.Text, error) {
+	in := struct {
+		Names          []string
+		WithDecryption bool
+	}{[]string{name}, true}
+	var out struct{ Parameters []struct{ Value string } }
+	if err := client.Do(ctx, "GetParameters", in, &out); err != nil {
 		return secret.Text{}, err
 	}
 	if len(out.Parameters) != 1 {
 		return secret.Text{}, errNoParameter
 	}
-	return secret.New(aws.ToString(out.Parameters[0].Value)), nil
+	return secret.New(out.Parameters[0].Value), nil
 }
 
 // managed reads a secret by name or ARN or, after a #, one member of a secret that is
 // a JSON object, as the console makes them.
-func managed(ctx context.Context, client *secretsmanager.Client, name string) (secret.Text, error) {
+func managed(ctx context.Context, client *awsjson.Client, name string) (secret.Text, error) {
 	id, member, isMember := strings.Cut(name, "#")
-	out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
-	if err != nil {
+	in := struct {
+		SecretID string `json:"SecretId"`
+	}{id}
+	var out struct{ SecretString *string }
+	if err := client.Do(ctx, "GetSecretValue", in, &out); err != nil {
 		return secret.Text{}, err
 	}
 	if out.SecretString == nil {

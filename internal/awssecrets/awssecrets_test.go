@@ -8,14 +8,13 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/evergrant/evergrant/internal/app/awssim"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/config"
 )
 
-func services(t *testing.T) (*awssim.Server, *ssm.Client, *secretsmanager.Client) {
+func services(t *testing.T) (*awssim.Server, *awsjson.Client, *awsjson.Client) {
 	t.Helper()
 	sim := awssim.New()
 	server := httptest.NewServer(sim)
@@ -26,7 +25,7 @@ func services(t *testing.T) (*awssim.Server, *ssm.Client, *secretsmanager.Client
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
 	}
-	return sim, ssm.NewFromConfig(c), secretsmanager.NewFromConfig(c)
+	return sim, awsjson.New(c, awsjson.SSM()), awsjson.New(c, awsjson.SecretsManager())
 }
 
 // clientWith is a configured client whose secret is the reference.

@@ -10,10 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
-
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/wire"
 )
@@ -26,14 +23,14 @@ const most = 10
 
 // Bus is one event bus. It may be used concurrently.
 type Bus struct {
-	client *eventbridge.Client
+	client *awsjson.Client
 	name   string
 }
 
 var _ events.Sink = (*Bus)(nil)
 
 // New returns the bus with that name or ARN.
-func New(client *eventbridge.Client, name string) *Bus { return &Bus{client: client, name: name} }
+func New(client *awsjson.Client, name string) *Bus { return &Bus{client: client, name: name} }
 
 // Send implements events.Sink. EventBridge may take some entries of a request and refuse
 // others; what it took after a refused one is put again with that one, under the same id.
@@ -50,27 +47,37 @@ func (b *Bus) Send(ctx context.Context, list []wire.Event) (taken int, err error
 	return taken, nil
 }
 
+// entry is one entry of PutEvents.
+type entry struct {
+	EventBusName string
+	Source       string
+	DetailType   string
+	Detail       string
+	Time         int64 // unix s
+}
+
 func (b *Bus) put(ctx context.Context, list []wire.Event) (taken int, err error) {
-	in := &eventbridge.PutEventsInput{}
+	var in struct{ Entries []entry }
 	for _, e := range list {
 		detail, err := json.Marshal(e)
 		if err != nil {
 			return 0, err
 		}
-		in.Entries = append(in.Entries, types.PutEventsRequestEntry{
-			EventBusName: &b.name, Source: aws.String(Source), DetailType: aws.String(e.Type), Detail: aws.String(string(detail)), Time: aws.Time(e.At),
-		})
+		in.Entries = append(in.Entries, entry{b.name, Source, e.Type, string(detail), e.At.Unix()})
 	}
-	out, err := b.client.PutEvents(ctx, in)
-	if err != nil {
+	var out struct {
+		FailedEntryCount int
+		Entries          []struct{ ErrorCode string }
+	}
+	if err := b.client.Do(ctx, "PutEvents", in, &out); err != nil {
 		return 0, fmt.Errorf("put events: %w", err)
 	}
 	if len(out.Entries) != len(list) {
 		return 0, fmt.Errorf("put events: %d results for %d entries", len(out.Entries), len(list))
 	}
 	for n, e := range out.Entries {
-		if code := aws.ToString(e.ErrorCode); code != "" {
-			return n, fmt.Errorf("put events: %d of %d entries are refused, the first one with %s", out.FailedEntryCount, len(list), code)
+		if e.ErrorCode != "" {
+			return n, fmt.Errorf("put events: %d of %d entries are refused, the first one with %s", out.FailedEntryCount, len(list), e.ErrorCode)
 		}
 	}
 	return len(list), nil

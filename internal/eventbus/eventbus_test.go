@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evergrant/evergrant/internal/app/awssim"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/eventbus"
 	"github.com/evergrant/evergrant/internal/wire"
 )
@@ -23,12 +23,12 @@ func bus(t *testing.T) (*awssim.Server, *eventbus.Bus) {
 	sim := awssim.New()
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return sim, eventbus.New(eventbridge.New(eventbridge.Options{
-		Region: "eu-central-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+	return sim, eventbus.New(awsjson.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL, Retryer: func() aws.Retryer { return aws.NopRetryer{} },
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
-	}), "evergrant-bus")
+	}, awsjson.EventBridge()), "evergrant-bus")
 }
 
 func list(n int) []wire.Event {

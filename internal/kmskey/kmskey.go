@@ -13,8 +13,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -24,17 +23,25 @@ const callTime = 5 * time.Second
 
 // Wrapper wraps data keys under one KMS key. It may be used concurrently.
 type Wrapper struct {
-	client     *kms.Client
+	client     *awsjson.Client
 	key        string
 	deployment string
 }
 
 var _ secret.KeyWrapper = (*Wrapper)(nil)
 
+// crypt is the input of Encrypt and Decrypt, and their output.
+type crypt struct {
+	KeyID             string            `json:"KeyId"`
+	Plaintext         []byte            `json:",omitempty"` // base64 in JSON
+	CiphertextBlob    []byte            `json:",omitempty"`
+	EncryptionContext map[string]string
+}
+
 // New returns a Wrapper over the KMS key, which is named by its ARN. The deployment
 // becomes part of the encryption context, by which key policy and roles tell
 // deployments and purposes apart.
-func New(client *kms.Client, key, deployment string) *Wrapper {
+func New(client *awsjson.Client, key, deployment string) *Wrapper {
 	return &Wrapper{client: client, key: key, deployment: deployment}
 }
 
@@ -42,8 +49,8 @@ func New(client *kms.Client, key, deployment string) *Wrapper {
 func (w *Wrapper) Wrap(ctx context.Context, p secret.Purpose, plain []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	out, err := w.client.Encrypt(ctx, &kms.EncryptInput{KeyId: &w.key, Plaintext: plain, EncryptionContext: w.context(p)})
-	if err != nil {
+	var out crypt
+	if err := w.client.Do(ctx, "Encrypt", crypt{KeyID: w.key, Plaintext: plain, EncryptionContext: w.context(p)}, &out); err != nil {
 		return nil, fmt.Errorf("wrap data key of purpose %s under %s: %w", p, w.key, err)
 	}
 	return out.CiphertextBlob, nil
@@ -54,8 +61,8 @@ func (w *Wrapper) Wrap(ctx context.Context, p secret.Purpose, plain []byte) ([]b
 func (w *Wrapper) Unwrap(ctx context.Context, p secret.Purpose, wrapped []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	out, err := w.client.Decrypt(ctx, &kms.DecryptInput{KeyId: &w.key, CiphertextBlob: wrapped, EncryptionContext: w.context(p)})
-	if err != nil {
+	var out crypt
+	if err := w.client.Do(ctx, "Decrypt", crypt{KeyID: w.key, CiphertextBlob: wrapped, EncryptionContext: w.context(p)}, &out); err != nil {
 		return nil, fmt.Errorf("unwrap data key of purpose %s under %s: %w", p, w.key, err)
 	}
 	return out.Plaintext, nil

@@ -9,26 +9,26 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/evergrant/evergrant/internal/app/awssim"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/kmskey"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
 const key = "arn:aws:kms:eu-central-1:123456789012:key/one"
 
-func client(t *testing.T) (*awssim.Server, *kms.Client) {
+func client(t *testing.T) (*awssim.Server, *awsjson.Client) {
 	t.Helper()
 	sim := awssim.New()
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return sim, kms.New(kms.Options{
+	return sim, awsjson.New(aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &server.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
-	})
+	}, awsjson.KMS())
 }
 
 func TestWrappedKeyOpensInItsOwnPlaceOnly(t *testing.T) {

@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/evergrant/evergrant/internal/awsjson"
 )
 
 const (
@@ -48,25 +47,39 @@ func (q *Chunks) Redrive(ctx context.Context, deadLetters string) (Redriven, err
 	})
 }
 
-func redrive(ctx context.Context, client *sqs.Client, from string, put func(body string) error) (out Redriven, err error) {
+// receive and remove are the inputs of ReceiveMessage and DeleteMessage.
+type receive struct {
+	QueueURL string `json:"QueueUrl"`
+	Most     int    `json:"MaxNumberOfMessages"`
+	Hidden   int    `json:"VisibilityTimeout"`
+	// Wait is in seconds. Without it SQS asks only some of its servers, and an empty
+	// answer means little.
+	Wait int `json:"WaitTimeSeconds"`
+}
+
+type remove struct {
+	QueueURL string `json:"QueueUrl"`
+	Handle   string `json:"ReceiptHandle"`
+}
+
+func redrive(ctx context.Context, client *awsjson.Client, from string, put func(body string) error) (out Redriven, err error) {
 	for end := time.Now().Add(redriveTime); time.Now().Before(end); {
-		got, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-			QueueUrl: &from, MaxNumberOfMessages: 10, VisibilityTimeout: redriveHidden,
-			WaitTimeSeconds: 1, // without it SQS asks only some of its servers, and an empty answer means little
-		})
-		if err != nil {
+		var got struct {
+			Messages []struct{ Body, ReceiptHandle string }
+		}
+		if err := client.Do(ctx, "ReceiveMessage", receive{from, 10, redriveHidden, 1}, &got); err != nil {
 			return out, fmt.Errorf("dead letters: %w", err)
 		}
 		if len(got.Messages) == 0 {
 			return out, nil
 		}
 		for _, m := range got.Messages {
-			if put(aws.ToString(m.Body)) != nil {
+			if put(m.Body) != nil {
 				out.Pending++
 				continue
 			}
 			out.Replayed++
-			if _, err := client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &from, ReceiptHandle: m.ReceiptHandle}); err != nil {
+			if err := client.Do(ctx, "DeleteMessage", remove{from, m.ReceiptHandle}, nil); err != nil {
 				return out, fmt.Errorf("dead letters: %w", err)
 			}
 		}

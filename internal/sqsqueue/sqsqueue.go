@@ -9,6 +9,7 @@
 package sqsqueue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,19 +17,26 @@ import (
 	"io"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/evergrant/evergrant/internal/awsjson"
 )
 
 // Rescue is the sending side of the rescue queue, as refresh.Rescuer asks for it. It
 // may be used concurrently.
 type Rescue struct {
-	client *sqs.Client
+	client *awsjson.Client
 	url    string
 }
 
 // NewRescue returns the queue with that URL.
-func NewRescue(client *sqs.Client, url string) *Rescue {
+func NewRescue(client *awsjson.Client, url string) *Rescue {
 	return &Rescue{client: client, url: url}
+}
+
+// message is the input of SendMessage.
+type message struct {
+	QueueURL string `json:"QueueUrl"`
+	Body     string `json:"MessageBody"`
+	Group    string `json:"MessageGroupId,omitempty"`
 }
 
 // rescueMessage is the body of a message of the rescue queue.
@@ -44,8 +52,7 @@ func (q *Rescue) Put(ctx context.Context, id string, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	text := string(body)
-	if _, err := q.client.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: &text}); err != nil {
+	if err := q.client.Do(ctx, "SendMessage", message{QueueURL: q.url, Body: string(body)}, nil); err != nil {
 		return fmt.Errorf("rescue of %s: %w", id, err)
 	}
 	return nil
@@ -79,12 +86,12 @@ type Chunk struct {
 
 // Chunks is the sending side of the chunk queue. It may be used concurrently.
 type Chunks struct {
-	client *sqs.Client
+	client *awsjson.Client
 	url    string
 }
 
 // NewChunks returns the queue with that URL.
-func NewChunks(client *sqs.Client, url string) *Chunks { return &Chunks{client: client, url: url} }
+func NewChunks(client *awsjson.Client, url string) *Chunks { return &Chunks{client: client, url: url} }
 
 // Put sends one chunk of an integration. When it returns without an error, the chunk is
 // delivered at least once, perhaps late and perhaps out of order. The integration is the
@@ -95,12 +102,8 @@ func (q *Chunks) Put(ctx context.Context, integration string, minute int64, ids 
 	if err != nil {
 		return err
 	}
-	text, group := string(body), integration
-	if group == "" {
-		group = "none"
-	}
-	in := &sqs.SendMessageInput{QueueUrl: &q.url, MessageBody: &text, MessageGroupId: &group}
-	if _, err := q.client.SendMessage(ctx, in); err != nil {
+	group := cmp.Or(integration, "none")
+	if err := q.client.Do(ctx, "SendMessage", message{QueueURL: q.url, Body: string(body), Group: group}, nil); err != nil {
 		return fmt.Errorf("chunk of %s: %w", group, err)
 	}
 	return nil

@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/evergrant/evergrant/internal/app/awssim"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
@@ -23,17 +23,17 @@ func queue(t *testing.T) (*awssim.Server, *sqsqueue.Rescue) {
 	return sim, sqsqueue.NewRescue(client, "https://sqs.example/1/rescue")
 }
 
-func queues(t *testing.T) (*awssim.Server, *sqs.Client) {
+func queues(t *testing.T) (*awssim.Server, *awsjson.Client) {
 	t.Helper()
 	sim := awssim.New()
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return sim, sqs.New(sqs.Options{
+	return sim, awsjson.New(aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &server.URL,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
 		}),
-	})
+	}, awsjson.SQS())
 }
 
 func TestRescueArrivesAsItWasPut(t *testing.T) {

@@ -5,13 +5,9 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/app/gateway"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/eventbus"
 	"github.com/evergrant/evergrant/internal/httpapi"
@@ -24,9 +20,9 @@ import (
 // who the gateway says it is.
 func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
-	p.Events = eventbus.New(eventbridge.NewFromConfig(p.AWS(app.EventBridge)), p.Env.EventBus)
-	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
-	queues := sqs.NewFromConfig(p.AWS(app.SQS))
+	p.Events = eventbus.New(awsjson.New(p.AWS(app.EventBridge), awsjson.EventBridge()), p.Env.EventBus)
+	secrets := awssecrets.New(awsjson.New(p.AWS(app.SSM), awsjson.SSM()), awsjson.New(p.AWS(app.SecretsManager), awsjson.SecretsManager()))
+	queues := awsjson.New(p.AWS(app.SQS), awsjson.SQS())
 	rescue, chunks := sqsqueue.NewRescue(queues, p.Env.RescueQueue), sqsqueue.NewChunks(queues, p.Env.ChunkQueue)
 	c := gateway.Config(p, p.Broker(secrets, rescue, true))
 	c.IAMCaller = func(r *http.Request) (string, bool) {

@@ -5,12 +5,9 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
 	"github.com/evergrant/evergrant/internal/app"
 	"github.com/evergrant/evergrant/internal/app/gateway"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/eventbus"
@@ -25,8 +22,8 @@ func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
 	if slices.ContainsFunc(p.Settings.Integrations, func(i config.Integration) bool { return i.Binding == config.BindingCookie }) {
 		// Only there does it write connections, and may it tell of them.
-		p.Events = eventbus.New(eventbridge.NewFromConfig(p.AWS(app.EventBridge)), p.Env.EventBus)
+		p.Events = eventbus.New(awsjson.New(p.AWS(app.EventBridge), awsjson.EventBridge()), p.Env.EventBus)
 	}
-	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
+	secrets := awssecrets.New(awsjson.New(p.AWS(app.SSM), awsjson.SSM()), awsjson.New(p.AWS(app.SecretsManager), awsjson.SecretsManager()))
 	return httpapi.NewCallback(gateway.Config(p, p.Broker(secrets, nil, true)))
 }

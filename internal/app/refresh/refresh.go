@@ -13,12 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
 	"github.com/evergrant/evergrant/internal/app"
+	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/eventbus"
@@ -47,9 +43,9 @@ func FromEnvironment() *Handler {
 // New returns the handler made of the parts.
 func New(p app.Parts) *Handler {
 	p.IDTokens = idtoken.By
-	p.Events = eventbus.New(eventbridge.NewFromConfig(p.AWS(app.EventBridge)), p.Env.EventBus)
-	secrets := awssecrets.New(ssm.NewFromConfig(p.AWS(app.SSM)), secretsmanager.NewFromConfig(p.AWS(app.SecretsManager)))
-	queues := sqs.NewFromConfig(p.AWS(app.SQS))
+	p.Events = eventbus.New(awsjson.New(p.AWS(app.EventBridge), awsjson.EventBridge()), p.Env.EventBus)
+	secrets := awssecrets.New(awsjson.New(p.AWS(app.SSM), awsjson.SSM()), awsjson.New(p.AWS(app.SecretsManager), awsjson.SecretsManager()))
+	queues := awsjson.New(p.AWS(app.SQS), awsjson.SQS())
 	rescue, chunks := sqsqueue.NewRescue(queues, p.Env.RescueQueue), sqsqueue.NewChunks(queues, p.Env.ChunkQueue)
 	return &Handler{parts: p, broker: p.Scheduler(secrets, rescue, chunks.Put)}
 }
