@@ -81,7 +81,8 @@ type compiledWebhook struct {
 
 // Compile returns the JSON that Parse reads, with the provider entries in use. Equal
 // configurations give equal bytes. It holds references to secrets and no secret: a
-// literal client_secret is an error. It begins with a hash of all that follows, by which
+// literal client_secret is an error. Of the entries' evidence only what is decided by goes
+// along: a function reads all of this at each cold start. It begins with a hash of all that follows, by which
 // Parse knows that nobody has changed what was checked here.
 func (c *Config) Compile() ([]byte, error) {
 	out := compiled{PublicURL: c.PublicURL, Deployment: c.Deployment, Integrations: map[string]compiledIntegration{}}
@@ -94,7 +95,7 @@ func (c *Config) Compile() ([]byte, error) {
 			clients[n] = compiledClient{client.Name, client.ClientID, client.Secret.String(), client.KeyID, client.State}
 		}
 		out.Integrations[i.Name] = compiledIntegration{
-			Provider: i.Entry, Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,
+			Provider: i.Entry.WithoutSources(), Clients: clients, Scopes: i.Scopes, ReturnTo: i.ReturnTo,
 			Refresh: i.Refresh, Binding: i.Binding, Connect: i.Connect,
 			Concurrent: i.MaxConcurrent, PerMinute: i.MaxPerMinute, MinInterval: i.MinInterval,
 			Variables: i.Variables, AllowPrivate: i.AllowPrivate,

@@ -56,16 +56,14 @@ func (r SecretRef) MarshalText() ([]byte, error) { return []byte(r.String()), ni
 // parseSecretRef reads the value of a client_secret. Its errors do not quote the
 // value: it may be a secret.
 func parseSecretRef(value string) (SecretRef, error) {
-	inner, found := strings.CutPrefix(value, "${")
-	if !found {
+	kind, name, found := splitSecretRef(value)
+	if !found && !strings.HasPrefix(value, "${") {
 		if value == "" || strings.Contains(value, "${") {
 			return SecretRef{}, errors.New("must be one whole reference, such as ${ssm:/evergrant/acme/client_secret}; leave the key out for a public client")
 		}
 		return SecretRef{kind: SecretLiteral, literal: secret.New(value)}, nil
 	}
-	inner, closed := strings.CutSuffix(inner, "}")
-	kind, name, _ := strings.Cut(inner, ":")
-	if !closed || strings.ContainsAny(inner, "${}\r\n\x00") {
+	if !found || strings.ContainsAny(kind+name, "${}\r\n\x00") {
 		return SecretRef{}, errors.New("must be one whole reference with nothing before or after it, such as ${env:ACME_SECRET}")
 	}
 	pattern, known := map[SecretKind]string{
@@ -81,4 +79,12 @@ func parseSecretRef(value string) (SecretRef, error) {
 		return SecretRef{}, errors.New("holds a name that ${" + kind + ":…} cannot have")
 	}
 	return SecretRef{kind: SecretKind(kind), name: name}, nil
+}
+
+// splitSecretRef takes ${kind:name} apart, without a look at the parts.
+func splitSecretRef(value string) (kind, name string, ok bool) {
+	inner, opened := strings.CutPrefix(value, "${")
+	inner, closed := strings.CutSuffix(inner, "}")
+	kind, name, _ = strings.Cut(inner, ":")
+	return kind, name, opened && closed
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 )
 
@@ -18,7 +17,7 @@ var catalog embed.FS
 var ErrUnknownProvider = errors.New("no such provider in the catalogue")
 
 // idPattern is the form of an id of the catalogue and of an environment's name.
-var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+var idPattern = pattern(`^[a-z0-9][a-z0-9_-]*$`)
 
 // Lookup returns the catalogue's entry. It parses that file alone, so a
 // configuration pays for the providers that it names and for no others.
@@ -37,7 +36,7 @@ func Lookup(id string) (Entry, error) {
 
 // Source returns the catalogue's entry as its file stands.
 func Source(id string) ([]byte, error) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return nil, ErrUnknownProvider
 	}
 	b, err := catalog.ReadFile("catalog/" + id + ".json")

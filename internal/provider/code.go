@@ -2,7 +2,6 @@ package provider
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,11 +147,11 @@ func firstOf(codes ...string) string {
 // over other quoted strings, so that a description cannot pose as the code.
 func challengeCode(headers []string) string {
 	for _, h := range headers {
-		for _, m := range authParam.FindAllStringSubmatch(h, -1) {
+		for _, m := range authParam().FindAllStringSubmatch(h, -1) {
 			if !strings.EqualFold(m[1], "error") {
 				continue
 			}
-			if code := wordCode(quotedPair.ReplaceAllString(m[2], "$1")); code != "" {
+			if code := wordCode(quotedPair().ReplaceAllString(m[2], "$1")); code != "" {
 				return code
 			}
 		}
@@ -161,8 +160,8 @@ func challengeCode(headers []string) string {
 }
 
 var (
-	authParam  = regexp.MustCompile(`([A-Za-z0-9!#$%&'*+.^_|~-]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"`)
-	quotedPair = regexp.MustCompile(`\\(.)`)
+	authParam  = pattern(`([A-Za-z0-9!#$%&'*+.^_|~-]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"`)
+	quotedPair = pattern(`\\(.)`)
 )
 
 // judge says what a code means. First match; case never counts, since codes are

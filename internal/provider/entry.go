@@ -267,6 +267,25 @@ type Evidence struct {
 	Phrase []string `json:"phrase,omitempty"` // the words that say it
 }
 
+// WithoutSources returns the entry with as much of its evidence as decisions rest on: what is
+// only recalled is not relied on. The rest is for people, and most of an entry's size.
+func (e Entry) WithoutSources() Entry {
+	var kept map[string]Evidence
+	for field, evidence := range e.Evidence {
+		if evidence.Kind == recalled {
+			if kept == nil {
+				kept = map[string]Evidence{}
+			}
+			kept[field] = Evidence{Kind: recalled}
+		}
+	}
+	e.Evidence = kept
+	return e
+}
+
+// recalled is the kind of evidence that is somebody's memory alone.
+const recalled = "recalled"
+
 // Tri is a fact that may be unknown. In JSON: true, false or "unknown".
 type Tri int8
 

@@ -49,7 +49,7 @@ func (e Entry) environmentHint() string {
 func (e Entry) checkEnvironments(m *mistakes) {
 	for _, name := range slices.Sorted(maps.Keys(e.Environments)) {
 		field, differs := "environments."+name, e.Environments[name]
-		if !idPattern.MatchString(name) {
+		if !idPattern().MatchString(name) {
 			m.add(field, "is not a name of small letters, digits, - and _")
 		}
 		if differs.Refresh != (Refresh{}) || differs.Evidence != nil || differs.Environments != nil || differs.ID != "" ||

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -22,9 +21,9 @@ const (
 )
 
 var (
-	decimal = regexp.MustCompile(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$`)
+	decimal = pattern(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$`)
 	// rfc3339 is stricter than time.Parse, which takes a comma too.
-	rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+	rfc3339 = pattern(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
 )
 
 // life returns the access token's life in seconds: the first usable of four
@@ -69,7 +68,7 @@ func seconds(v any) (float64, bool) {
 		s, ok = n.String(), true
 	}
 	s = strings.Trim(s, blank)
-	if !ok || !decimal.MatchString(s) {
+	if !ok || !decimal().MatchString(s) {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(s, 64)
@@ -79,7 +78,7 @@ func seconds(v any) (float64, bool) {
 // until reads an absolute time, in seconds, in ms or as RFC 3339, and returns the
 // seconds from now until then.
 func until(v any, now time.Time) (float64, bool) {
-	if s, ok := v.(string); ok && rfc3339.MatchString(s) {
+	if s, ok := v.(string); ok && rfc3339().MatchString(s) {
 		t, err := time.Parse(time.RFC3339, s)
 		return t.Sub(now).Seconds(), err == nil
 	}

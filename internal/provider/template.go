@@ -9,10 +9,17 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
+// pattern is a regular expression that is compiled at its first use: a function starts
+// without most of them.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 // variable finds {name} in an endpoint.
-var variable = regexp.MustCompile(`\{([a-z][a-z0-9_]*)\}`)
+var variable = pattern(`\{([a-z][a-z0-9_]*)\}`)
 
 // Resolve returns the entry with vars, and where they lack one the entry's
 // defaults, put into its URLs, parameters and headers. vars may hold more than the
@@ -121,7 +128,7 @@ func fill(template string, values map[string]string) string {
 	if !strings.Contains(template, "{") {
 		return template
 	}
-	return variable.ReplaceAllStringFunc(template, func(m string) string {
+	return variable().ReplaceAllStringFunc(template, func(m string) string {
 		if v, ok := values[m[1:len(m)-1]]; ok {
 			return v
 		}
@@ -143,7 +150,7 @@ func fillAll(templates, values map[string]string) map[string]string {
 // whole says which variable a part of an entry still lacks, if any.
 func whole(templates ...string) error {
 	for _, template := range templates {
-		if m := variable.FindStringSubmatch(template); m != nil {
+		if m := variable().FindStringSubmatch(template); m != nil {
 			return fmt.Errorf("{%s} has no value: give it as a variable of the integration or of the connection", m[1])
 		}
 	}
@@ -205,14 +212,14 @@ func expand(template string, values map[string]string) (string, error) {
 		return built, nil
 	}
 	filled := built
-	if variable.MatchString(built) {
-		filled = variable.ReplaceAllString(built, "x") // what is still open is looked at when it comes
+	if variable().MatchString(built) {
+		filled = variable().ReplaceAllString(built, "x") // what is still open is looked at when it comes
 	}
 	u, err := url.Parse(filled)
 	if err != nil {
 		return "", errors.New("the variables do not make a URL")
 	}
-	if first := variable.FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
+	if first := variable().FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
 		// The variable is a URL itself: its pattern has said which.
 		given, err := url.Parse(values[template[first[2]:first[3]]])
 		if err != nil || u.Scheme != "https" || u.User != nil || u.Host != given.Host {
@@ -222,7 +229,7 @@ func expand(template string, values map[string]string) (string, error) {
 	}
 	scheme, rest, _ := strings.Cut(template, "://")
 	authority, _, _ := strings.Cut(rest, "/")
-	first, last := variable.FindStringIndex(authority), lastVariable(authority)
+	first, last := variable().FindStringIndex(authority), lastVariable(authority)
 	head, tail := authority, authority
 	if first != nil {
 		head, tail = authority[:first[0]], authority[last:]
@@ -239,7 +246,7 @@ func expand(template string, values map[string]string) (string, error) {
 // lastVariable returns where the last {variable} of s ends.
 func lastVariable(s string) int {
 	end := 0
-	for _, at := range variable.FindAllStringIndex(s, -1) {
+	for _, at := range variable().FindAllStringIndex(s, -1) {
 		end = at[1]
 	}
 	return end

@@ -84,7 +84,7 @@ func (e Entry) checkEndpoints(m *mistakes) {
 	}
 	for i, u := range e.API.BaseURLs {
 		// These are for callers, who may know what we do not: any name will do.
-		if !variable.MatchString(u) {
+		if !variable().MatchString(u) {
 			e.checkURLTemplate(m, fmt.Sprintf("api.base_urls[%d]", i), u)
 		}
 	}
@@ -97,7 +97,7 @@ func (e Entry) checkURLTemplate(m *mistakes, field, template string, also ...str
 		return
 	}
 	e.checkTemplate(m, field, template, also...)
-	if first := variable.FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
+	if first := variable().FindStringSubmatchIndex(template); first != nil && first[0] == 0 {
 		name := template[first[2]:first[3]]
 		if pattern := e.patternOf(name); !strings.HasPrefix(pattern, "^https://") {
 			m.add(field, "begins with {%s}, whose pattern does not begin with ^https://", name)
@@ -105,7 +105,7 @@ func (e Entry) checkURLTemplate(m *mistakes, field, template string, also ...str
 		}
 		template = "https://x" + template[first[1]:]
 	}
-	if err := checkURL(variable.ReplaceAllString(template, "x")); err != nil {
+	if err := checkURL(variable().ReplaceAllString(template, "x")); err != nil {
 		m.add(field, "%v", err)
 	}
 }
@@ -113,7 +113,7 @@ func (e Entry) checkURLTemplate(m *mistakes, field, template string, also ...str
 // checkTemplate checks that each {name} is a variable, something that is kept, or
 // one of also.
 func (e Entry) checkTemplate(m *mistakes, field, template string, also ...string) {
-	for _, v := range variable.FindAllStringSubmatch(template, -1) {
+	for _, v := range variable().FindAllStringSubmatch(template, -1) {
 		if e.patternOf(v[1]) == "" && v[1] != "client_id" && !slices.Contains(also, v[1]) {
 			m.add(field, "{%s} is not among the variables", v[1])
 		}
@@ -184,15 +184,15 @@ func (e Entry) checkRevocation(m *mistakes) {
 }
 
 var (
-	day   = regexp.MustCompile(`^\d{4}-\d\d-\d\d$`)
-	month = regexp.MustCompile(`^\d{4}-\d\d(-\d\d)?$`)
+	day   = pattern(`^\d{4}-\d\d-\d\d$`)
+	month = pattern(`^\d{4}-\d\d(-\d\d)?$`)
 )
 
 func (e Entry) checkDates(m *mistakes) {
-	if e.VerifiedAt != "" && !day.MatchString(e.VerifiedAt) {
+	if e.VerifiedAt != "" && !day().MatchString(e.VerifiedAt) {
 		m.add("verified_at", "must be a day, YYYY-MM-DD")
 	}
-	if e.Sunset.Date != "" && !month.MatchString(e.Sunset.Date) {
+	if e.Sunset.Date != "" && !month().MatchString(e.Sunset.Date) {
 		m.add("sunset.date", "must be YYYY-MM-DD or YYYY-MM; leave it out where it is not told")
 	}
 	if e.Sunset.What == "" && e.Sunset != (Sunset{}) {
@@ -278,13 +278,13 @@ func (e Entry) checkRequests(m *mistakes) {
 
 func (e Entry) checkHeaders(m *mistakes, field string, headers map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		if !headerName.MatchString(name) || reservedHeader(name) || !printable(headers[name]) {
+		if !headerName().MatchString(name) || reservedHeader(name) || !printable(headers[name]) {
 			m.add(field+"."+name, "is not a header that an entry may set")
 		}
 	}
 }
 
-var headerName = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
+var headerName = pattern(`^[A-Za-z0-9-]+$`)
 
 // reservedHeader: authentication is ours, the framing is net/http's, and with an
 // idempotency key net/http would repeat a POST by itself.
@@ -325,7 +325,7 @@ func (e Entry) checkAnswers(m *mistakes) {
 			m.add(field, "would take every good answer for a refusal")
 		}
 		for name, pattern := range r.HeaderMatch {
-			if _, err := regexp.Compile(pattern); err != nil || pattern == "" || !headerName.MatchString(name) {
+			if _, err := regexp.Compile(pattern); err != nil || pattern == "" || !headerName().MatchString(name) {
 				m.add(field+".header_match."+name, "must be a header and a regular expression (RE2)")
 			}
 		}
