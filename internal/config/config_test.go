@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -93,7 +94,12 @@ func TestExtendingKeepsTheRestOfTheEntry(t *testing.T) {
 }
 
 func TestCompiledFormIsTheSameConfiguration(t *testing.T) {
-	c := load(t, "testdata/full.yaml")
+	for _, path := range []string{"testdata/full.yaml", "testdata/rest.yaml"} {
+		t.Run(path, func(t *testing.T) { sameWhenCompiled(t, load(t, path)) })
+	}
+}
+
+func sameWhenCompiled(t *testing.T, c *config.Config) {
 	data, err := c.Compile()
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +119,8 @@ func TestCompiledFormIsTheSameConfiguration(t *testing.T) {
 		t.Errorf("compiled twice it differs, %v", err)
 	}
 	var shape map[string]any
-	if err := json.Unmarshal(data, &shape); err != nil || shape["integrations"].(map[string]any)["askfred"].(map[string]any)["provider"].(map[string]any)["token_endpoint"] == "" {
-		t.Errorf("no catalogue entry is inlined, %v", err)
+	if err := json.Unmarshal(data, &shape); err != nil || shape["integrations"].(map[string]any)[c.Integrations[0].Name].(map[string]any)["provider"].(map[string]any)["token_endpoint"] == "" {
+		t.Errorf("no entry is inlined, %v", err)
 	}
 	fromYAML, err := yamlfile.Parse(data)
 	if err != nil {
@@ -122,6 +128,38 @@ func TestCompiledFormIsTheSameConfiguration(t *testing.T) {
 	}
 	if diff := cmp.Diff(c, fromYAML, sameRef); diff != "" {
 		t.Errorf("-file +read as YAML:\n%s", diff)
+	}
+}
+
+// TestFilesSayEverything: what is in no test file, the compiled form could lose unseen.
+func TestFilesSayEverything(t *testing.T) {
+	set := map[string]bool{}
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Slice:
+			for n := range v.Len() {
+				walk(v.Index(n))
+			}
+		case reflect.Struct:
+			if v.Type().PkgPath() != reflect.TypeFor[config.Config]().PkgPath() {
+				return
+			}
+			for field, value := range v.Fields() {
+				if name := v.Type().Name() + "." + field.Name; field.IsExported() {
+					set[name] = set[name] || !value.IsZero()
+					walk(value)
+				}
+			}
+		}
+	}
+	for _, path := range []string{"testdata/full.yaml", "testdata/rest.yaml"} {
+		walk(reflect.ValueOf(*load(t, path)))
+	}
+	for name, is := range set {
+		if !is {
+			t.Errorf("no file of testdata sets %s", name)
+		}
 	}
 }
 

@@ -79,6 +79,9 @@ func wholeLife(t *testing.T, c *cloud) {
 			t.Error("a token outlives the disconnect")
 		}
 	}
+	if got, want := d.stack.told(), []string{id + " connection.created", id + " connection.disconnected"}; !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
 	d.silent(text(first, "access_token"), text(second, "access_token"), session, back.Get("evergrant_confirm"))
 }
 
@@ -117,6 +120,13 @@ func cookies(t *testing.T, c *cloud) {
 		t.Errorf("a reconnect leads to %v", back)
 	}
 	d.until(func() bool { return d.call(200, "GET", "/v1/connections/"+ids[1], "")["status"] == "disconnected" })
+	want := []string{
+		ids[0] + " connection.created", ids[1] + " connection.created", ids[2] + " connection.created",
+		ids[0] + " connection.reconnected", ids[1] + " connection.disconnected",
+	}
+	if got := d.stack.told(); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
 	if got := d.call(200, "GET", "/v1/connections/"+ids[2], ""); got["status"] != "active" {
 		t.Errorf("the newer connection: %v", got)
 	}
@@ -139,6 +149,9 @@ func (d *deployment) until(done func() bool) {
 // of a day looks at everything.
 func firstTick(t *testing.T, c *cloud) {
 	d := deploy(t, c, confirmMode, nil)
+	// A look at a whole day is thousands of reads. DynamoDB answers them in two seconds;
+	// DynamoDB Local, on a busy machine, not always in a minute.
+	d.functions["RefreshFunction"] = d.start("RefreshFunction", func(c *runtimeapi.Config) { c.Timeout = 5 * time.Minute })
 	d.tick(minute())
 	id := d.connect("redbooth", "tenant-7")
 	d.pass(tokenLife + time.Minute)

@@ -1,10 +1,13 @@
 package lambda_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // stack is template.yaml as deployed: the resources that the functions use are made when
@@ -107,6 +110,7 @@ func (s *stack) make(name, kind string, properties any) physical {
 	case "AWS::Events::EventBus":
 		bus := text(s.value(properties), "Name")
 		made := s.cloud.call(s.t, "events", "CreateEventBus", map[string]any{"Name": bus})
+		s.listen(bus)
 		return physical{bus, map[string]string{"Arn": text(made, "EventBusArn")}}
 	case "AWS::IAM::Role":
 		return physical{own, map[string]string{"Arn": "arn:aws:iam::" + account + ":role/" + own}}
@@ -115,6 +119,41 @@ func (s *stack) make(name, kind string, properties any) physical {
 		return physical{group, map[string]string{"Arn": arn("logs", "log-group:"+group+":*")}}
 	}
 	return named("lambda", "function:")
+}
+
+// listen has everything that comes from us onto the bus put into a queue, as an owner of a
+// deployment would who wants to know.
+func (s *stack) listen(bus string) {
+	s.t.Helper()
+	s.cloud.call(s.t, "sqs", "CreateQueue", map[string]any{"QueueName": bus + "-told"})
+	s.cloud.call(s.t, "events", "PutRule", map[string]any{"Name": bus + "-all", "EventBusName": bus, "EventPattern": `{"source":["evergrant"]}`})
+	s.cloud.call(s.t, "events", "PutTargets", map[string]any{
+		"Rule": bus + "-all", "EventBusName": bus, "Targets": []map[string]string{{"Id": "1", "Arn": arn("sqs", bus+"-told")}},
+	})
+}
+
+// told takes the events off that queue: their types, in order, each after the connection or
+// the integration that it is about.
+func (s *stack) told() []string {
+	s.t.Helper()
+	url := map[string]any{"QueueUrl": queueURL(s.ref("EventBus") + "-told"), "MaxNumberOfMessages": 10}
+	var out []string
+	for {
+		messages := list(s.cloud.call(s.t, "sqs", "ReceiveMessage", url), "Messages")
+		if len(messages) == 0 {
+			return out
+		}
+		for _, m := range messages {
+			var e struct {
+				Type   string     `json:"detail-type"`
+				Detail wire.Event `json:"detail"`
+			}
+			if err := json.Unmarshal([]byte(text(m, "Body")), &e); err != nil || e.Type != e.Detail.Type {
+				s.t.Fatalf("on the bus: %s, %v", text(m, "Body"), err)
+			}
+			out = append(out, cmp.Or(e.Detail.ConnectionID, e.Detail.Integration)+" "+e.Type)
+		}
+	}
 }
 
 // table makes a table of those properties that make a difference here. DynamoDB Local has
