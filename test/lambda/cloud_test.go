@@ -78,6 +78,22 @@ func startCloud(t *testing.T) *cloud {
 	return c
 }
 
+// warm has DynamoDB Local load what expressions need, which takes it seconds: longer, on a
+// busy machine, than a function waits for its first answer.
+func (c *cloud) warm(t *testing.T) {
+	t.Helper()
+	key := map[string]any{"pk": map[string]string{"S": "x"}}
+	c.call(t, "dynamodb", "CreateTable", map[string]any{
+		"TableName": "warm", "BillingMode": "PAY_PER_REQUEST", "AttributeDefinitions": []map[string]string{{"AttributeName": "pk", "AttributeType": "S"}},
+		"KeySchema": []map[string]string{{"AttributeName": "pk", "KeyType": "HASH"}},
+	})
+	c.call(t, "dynamodb", "UpdateItem", map[string]any{
+		"TableName": "warm", "Key": key, "UpdateExpression": "SET #a = :v", "ConditionExpression": "attribute_not_exists(#a)",
+		"ExpressionAttributeNames": map[string]string{"#a": "a"}, "ExpressionAttributeValues": map[string]any{":v": map[string]string{"N": "1"}},
+	})
+	c.call(t, "dynamodb", "GetItem", map[string]any{"TableName": "warm", "Key": key})
+}
+
 // services are the names that AWS's JSON protocols have for what is used here.
 var services = map[string]struct{ target, version string }{
 	"dynamodb":       {"DynamoDB_20120810", "1.0"},

@@ -31,6 +31,7 @@ var flows = map[string]func(*testing.T, *cloud){
 // what the functions asked of AWS with what their roles grant.
 func TestFunctionsOnLambda(t *testing.T) {
 	c := startCloud(t)
+	c.warm(t)
 	putSecrets(t, c)
 	var ran atomic.Int32
 	t.Run("flows", func(t *testing.T) {
