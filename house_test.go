@@ -46,7 +46,7 @@ internal/console                 internal/{secret,wire}
 internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
 internal/lambdahttp              aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
-internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2  # tables for tests
+internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2 aws/smithy-go  # tables for tests
 internal/boltstore               internal/{connection,item,secret} go.etcd.io/bbolt
 internal/kmskey                  internal/{awsjson,secret}
 internal/awssecrets              internal/{awsjson,config,secret}

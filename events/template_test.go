@@ -5,6 +5,7 @@ package events_test
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,8 +15,12 @@ import (
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/evergrant/evergrant/internal/boltstore"
+	"github.com/evergrant/evergrant/internal/connection"
+	"github.com/evergrant/evergrant/internal/dynamostore/dynamolocal"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
+	"github.com/evergrant/evergrant/internal/schedule"
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 )
@@ -98,8 +103,77 @@ func TestTablesHaveTheKeysThatTheCodeUses(t *testing.T) {
 			t.Errorf("%s: indexes (-code +template):\n%s", table, diff)
 		}
 	}
-	if got := resource(t, "AuthorizationsTable").at("TimeToLiveSpecification", "AttributeName").text(); got != "ttl" {
-		t.Errorf("TTL attribute %q", got)
+}
+
+// TestSessionsExpireByTheTemplatesAttribute: what the code writes as the end of an item, DynamoDB must read as
+// that. Of the connections none may ever end by itself.
+func TestSessionsExpireByTheTemplatesAttribute(t *testing.T) {
+	if v := resource(t, "ConnectionsTable").at("TimeToLiveSpecification").v; v != nil {
+		t.Errorf("connections expire: %v", v)
+	}
+	spec := resource(t, "AuthorizationsTable").at("TimeToLiveSpecification")
+	if enabled, _ := spec.at("Enabled").v.(bool); !enabled {
+		t.Error("nothing expires")
+	}
+	db, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	store := connection.Store{Connections: db.Connections(), Authorizations: db.Authorizations()}
+	const expires = 1_800_000_000
+	session := connection.Session{Hash: connection.Hash("s"), State: connection.SessionOpen, Integration: "acme", Owner: "o", CreatedAt: expires - 900, ExpiresAt: expires}
+	if err := store.CreateSession(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	state := connection.State{Hash: connection.Hash("t"), Session: session.Hash, Integration: "acme", ExpiresAt: expires}
+	if err := store.PutState(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	for _, hash := range []string{session.Hash, state.Hash} {
+		i, err := store.Authorizations.Get(t.Context(), hash)
+		if at := i.Int(spec.at("AttributeName").text()); err != nil || at < expires || at > expires+30*24*3600 {
+			t.Errorf("%s at %d of an item that ends at %d, %v", spec.at("AttributeName").text(), at, expires, err)
+		}
+	}
+}
+
+// TestScheduleWakesEachMinute: slots, retries and lateness all count in minutes.
+func TestScheduleWakesEachMinute(t *testing.T) {
+	tick := resource(t, "Tick")
+	if got := tick.at("ScheduleExpression").text(); got != "rate(1 minute)" {
+		t.Errorf("schedule %s", got)
+	}
+	if got := tick.at("FlexibleTimeWindow", "Mode").text(); got != "OFF" {
+		t.Errorf("a window %s puts minutes off", got)
+	}
+	var event struct {
+		Tick string `json:"tick"`
+	}
+	if err := json.Unmarshal([]byte(tick.at("Target", "Input").text()), &event); err != nil || event.Tick != "<aws.scheduler.scheduled-time>" {
+		t.Errorf("the event says %q of its minute, %v", event.Tick, err)
+	}
+	// One tick walks exactly what is due at its minute and the one after walks the rest.
+	if got, want := schedule.Walk(28_000_000, 28_000_001)[:len(schedule.Ladder())], schedule.Slots(28_000_001); !slices.Equal(got, want) {
+		t.Errorf("a minute after the last tick these are walked: %v, want %v", got, want)
+	}
+}
+
+// TestOperationsOnTables: what may be done over all roles is what the tests of the store and of all faults hold
+// themselves to.
+func TestOperationsOnTables(t *testing.T) {
+	granted := map[string]bool{}
+	for _, role := range []string{"AuthorizeRole", "CallbackRole", "ApiRole", "RefreshRole"} {
+		for _, s := range permissions(t, role) {
+			for _, action := range s.actions {
+				if op, ok := strings.CutPrefix(action, "dynamodb:"); ok {
+					granted[op] = true
+				}
+			}
+		}
+	}
+	if got := slices.Sorted(maps.Keys(granted)); !slices.Equal(got, dynamolocal.Operations()) {
+		t.Errorf("granted are %v, and the tests allow themselves %v", got, dynamolocal.Operations())
 	}
 }
 

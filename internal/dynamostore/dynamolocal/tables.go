@@ -7,14 +7,35 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/evergrant/evergrant/internal/item"
 )
+
+// Operations are those that the roles of template.yaml may carry out on the tables, over all
+// functions; a test compares the two.
+func Operations() []string { return []string{"DeleteItem", "GetItem", "Query", "Scan", "UpdateItem"} }
+
+// granted fails the test at an operation that no role may carry out. So whatever runs on
+// DynamoDB Local, every fault among it, is known to do without.
+func granted(t testing.TB) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("granted",
+			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+				if op := awsmiddleware.GetOperationName(ctx); op != "CreateTable" && !slices.Contains(Operations(), op) {
+					t.Errorf("dynamodb:%s is granted to no function", op)
+				}
+				return next.HandleInitialize(ctx, in)
+			}), middleware.After)
+	}
+}
 
 // Client is a client of the DynamoDB Local whose address EVERGRANT_DYNAMODB holds.
 // Where it is not set the test is skipped. Each client has tables of its own: without
@@ -29,6 +50,7 @@ func Client(t testing.TB) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		BaseEndpoint: &endpoint,
 		Region:       "us-east-1",
+		APIOptions:   []func(*middleware.Stack) error{granted(t)},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: key, SecretAccessKey: "local"}, nil
 		}),
