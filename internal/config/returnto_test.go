@@ -114,7 +114,7 @@ func TestThreat_T18_a_return_address_has_one_spelling(t *testing.T) {
 
 var (
 	_ = mutant("T19", "internal/config/returnto.go", `if !found || scheme != "https" && scheme != "http" {`, `if !found {`)
-	_ = mutant("T19", "internal/config/returnto.go", `if scheme == "http" && !loopbackHost(host) {`, `if scheme == "" {`)
+	_ = mutant("T19", "internal/config/returnto.go", `if scheme == "http" && !loopbackHost(host) {`, `if scheme == "" && !loopbackHost(host) {`)
 )
 
 // Not even a configuration that lists such an address gets a browser there.
