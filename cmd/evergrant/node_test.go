@@ -168,3 +168,22 @@ func TestRescuedAnswersAreReplayed(t *testing.T) {
 		t.Error("the record was not replayed")
 	}
 }
+
+var _ = mutant("T72", "cmd/evergrant/dev.go", `if !isLoopback(host) {`, `if host == "" {`)
+
+// TestThreat_T72_dev_is_on_loopback_only: what is there for debugging protects nothing.
+// internal/app tests that no function links the simulators or a profiler.
+func TestThreat_T72_dev_is_on_loopback_only(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.7:0", "auth.example.com:0"} {
+		main, second, err := (&devCommand{Listen: address}).listen()
+		if err == nil {
+			t.Errorf("dev listens on %s", address)
+			_ = main.Close()
+			_ = second.Close()
+			continue
+		}
+		if !strings.Contains(err.Error(), "this machine only") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}

@@ -168,7 +168,7 @@ func TestFunctionsAreMadeOfTheEnvironment(t *testing.T) {
 func TestFunctionsLinkOnlyWhatTheyUse(t *testing.T) {
 	const sdk, own = "github.com/aws/aws-sdk-go-v2/", "github.com/evergrant/evergrant/internal/"
 	everywhere := []string{
-		"html/template", "text/template", "net/rpc", "testing", "github.com/goccy/go-yaml", "go.etcd.io/bbolt", "github.com/alecthomas/kong",
+		"html/template", "text/template", "net/rpc", "net/http/pprof", "expvar", "testing", "github.com/goccy/go-yaml", "go.etcd.io/bbolt", "github.com/alecthomas/kong",
 		sdk + "config", sdk + "service/eventbridge", sdk + "service/kms", sdk + "service/sqs", sdk + "service/ssm", sdk + "service/secretsmanager", own + "config/yamlfile", own + "boltstore", own + "simprovider", own + "app/awssim", own + "keyfile", own + "rescue",
 	}
 	for function, forbidden := range map[string][]string{

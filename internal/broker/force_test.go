@@ -11,6 +11,9 @@ import (
 	"github.com/evergrant/evergrant/internal/connection"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 func codeOf(err error) broker.Code {
 	if e, ok := errors.AsType[*broker.Error](err); ok {
 		return e.Code
@@ -18,9 +21,11 @@ func codeOf(err error) broker.Code {
 	return ""
 }
 
+var _ = mutant("T60", "internal/broker/token.go", `rec.ForcedAt != 0 && wait > 0 {`, `rec.ForcedAt != 0 && wait > 3600 {`)
+
 // A caller who always names the newest token gets one refresh in ten seconds, whichever
 // process it asks.
-func TestForcedRefreshesAreRationed(t *testing.T) {
+func TestThreat_T60_forced_refreshes_are_rationed(t *testing.T) {
 	w := newWorld(t, "")
 	id := w.connect("one", 1)[0]
 	first, second := w.start(), w.start()

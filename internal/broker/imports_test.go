@@ -10,9 +10,11 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
+var _ = mutant("T61", "internal/broker/budget.go", `err := b.spendOf(ctx, "import:"+c.Name, most)`, `err := b.spendOf(ctx, "import:"+c.Name, most*100)`)
+
 // A caller may import so many in a minute, in all processes together, and others are not
 // held up. What is imported at once is due at many minutes, not at one.
-func TestImportsAreRationedAndSpread(t *testing.T) {
+func TestThreat_T61_imports_are_rationed_and_spread(t *testing.T) {
 	w := newWorld(t, "")
 	first, second := w.start(), w.start()
 	c, other := caller(), caller()

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -62,5 +63,32 @@ func TestWhatIsMeasured(t *testing.T) {
 	w.Must(err)
 	if m.at(metric.CircuitsOpen, "") != 1 {
 		t.Errorf("%v circuits open", m.at(metric.CircuitsOpen, ""))
+	}
+}
+
+var _ = mutant("T74", "internal/broker/token.go", `defer func() { b.measureRead(rec.Integration, err) }()`, `defer func() { b.measureRead(rec.Owner, err) }()`)
+
+// TestThreat_T74_metrics_name_integrations_and_outcomes_alone: no label may tell whose
+// connection it is, or grow with their number.
+func TestThreat_T74_metrics_name_integrations_and_outcomes_alone(t *testing.T) {
+	w := brokertest.New(t, brokertest.Options{Profile: "grace"})
+	m := &meter{values: map[metric.Metric]map[metric.Point]float64{}}
+	p := w.Start(func(c *broker.Config) { c.Metrics = m })
+	id := w.Connect("alice")
+	w.Must(p.Force(id))
+	_, err := p.Token(t.Context(), brokertest.Caller(), id, 60, nil)
+	w.Must(err)
+	p.TickNow()
+	outcome := regexp.MustCompile(`^[a-z_]*$`)
+	seen := 0
+	for what, points := range m.values {
+		for at := range points {
+			if seen++; at.Integration != brokertest.Integration || !outcome.MatchString(at.Outcome) {
+				t.Errorf("%s is labelled %+v", what.Spec().Name, at)
+			}
+		}
+	}
+	if seen < 4 {
+		t.Errorf("only %d values", seen)
 	}
 }

@@ -18,6 +18,9 @@ import (
 	"github.com/evergrant/evergrant/internal/provider"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 func load(t *testing.T, path string) *config.Config {
 	t.Helper()
 	c, err := yamlfile.Load(path)
@@ -209,6 +212,9 @@ func TestUntouchedCompiledFormIsBelieved(t *testing.T) {
 }
 
 func TestLiteralSecretIsNotCompiled(t *testing.T) {
+var _ = mutant("T70", "internal/config/compile.go", `if client.Secret.Kind() == SecretLiteral {`, `if client.Secret.Kind() == SecretLiteral && client.ClientID == "" {`)
+
+func TestThreat_T70_a_literal_secret_is_not_packaged(t *testing.T) {
 	c := load(t, "testdata/loopback.yaml")
 	data, err := c.Compile()
 	if err == nil || data != nil || strings.Contains(err.Error(), "hunter2") {

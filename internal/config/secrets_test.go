@@ -68,7 +68,9 @@ func TestFileResolverReadsEnvironmentAndFiles(t *testing.T) {
 	}
 }
 
-func TestSecretsAreReadAgainWhenOldOrForgotten(t *testing.T) {
+var _ = mutant("T76", "internal/config/secrets.go", `if !slot.value.IsZero() && s.now().Sub(slot.readAt) < SecretAge {`, `if !slot.value.IsZero() {`)
+
+func TestThreat_T76_a_secret_is_read_again_when_old_or_refused(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	reads := 0
 	secrets := config.NewSecrets(func(context.Context, config.SecretRef) (secret.Text, error) {

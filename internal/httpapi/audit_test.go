@@ -34,9 +34,11 @@ func (w *world) audits() [][4]string {
 	return list
 }
 
+var _ = mutant("T68", "internal/httpapi/audit.go", `if x.caller.Name == "" || look && x.scope != "admin" {`, `if x.caller.Name == "" || look && x.scope != "admin" || s.path == "/v1/connections" {`)
+
 // Every act leaves one line, whatever came of it; a look leaves none, and so does who is
 // not known. No text of the caller's is in it.
-func TestActsAreAudited(t *testing.T) {
+func TestThreat_T68_acts_are_audited_and_an_import_needs_its_scope(t *testing.T) {
 	w := newWorld(t)
 	const canary = "CANARY-of-the-owner"
 	id, link := w.Session("freeagent", canary)

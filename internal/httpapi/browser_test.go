@@ -14,6 +14,9 @@ import (
 	"github.com/evergrant/evergrant/internal/httpapi"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 func TestCookieOfAFlow(t *testing.T) {
 	w := newWorld(t)
 	_, link := w.Session("freeagent", "alice")
@@ -184,7 +187,9 @@ func TestOriginOfTheEntrance(t *testing.T) {
 	g.Want(t, 200, `"redirect_uri":"https://abc.execute-api.eu-west-1.amazonaws.com/callback/freeagent"`)
 }
 
-func TestPublicConnectIsSlowedDown(t *testing.T) {
+var _ = mutant("T59", "internal/httpapi/limit.go", `maxOpenings = 30`, `maxOpenings = 30000`)
+
+func TestThreat_T59_public_connects_are_rationed(t *testing.T) {
 	w := newWorld(t)
 	path := "/authorize/fflogs?return_to=" + url.QueryEscape("http://127.0.0.1:9/back")
 	last := brokertest.Answer{}

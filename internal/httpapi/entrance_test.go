@@ -34,7 +34,9 @@ func authorized(value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("Authorization", value) }
 }
 
-func TestUnknownPaths(t *testing.T) {
+var _ = mutant("T63", "internal/httpapi/face.go", `if !plainPath(r.URL.EscapedPath()) {`, `if false && !plainPath(r.URL.EscapedPath()) {`)
+
+func TestThreat_T63_a_path_has_one_spelling(t *testing.T) {
 	w := newWorld(t)
 	h := httpapi.New(w.cfg)
 	for _, path := range []string{

@@ -55,7 +55,9 @@ func TestBodies(t *testing.T) {
 	w.Call("all", "PATCH", "/v1/connections/conn_a", `{"tags":null}`).Want(t, 400, "tags is required")
 }
 
-func TestMediaTypes(t *testing.T) {
+var _ = mutant("T64", "internal/httpapi/body.go", `if err != nil || media != "application/json" ||`, `if err != nil ||`)
+
+func TestThreat_T64_a_body_is_JSON_and_says_so(t *testing.T) {
 	w := newWorld(t)
 	for kind, status := range map[string]int{
 		"application/json": 201, "application/json; charset=utf-8": 201, "Application/JSON;charset=UTF-8": 201,

@@ -14,6 +14,9 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 func open(t *testing.T, path, deployment string) *keyfile.Wrapper {
 	t.Helper()
 	w, err := keyfile.Open(path, deployment)
@@ -75,7 +78,9 @@ func TestTwoNewFilesHoldDifferentKeys(t *testing.T) {
 	mustNotUnwrap(t, "another file's key", b, secret.PurposeToken, wrap(t, a, secret.PurposeToken, dataKey()))
 }
 
-func TestAFileOpenToOthersIsRefused(t *testing.T) {
+var _ = mutant("T73", "internal/keyfile/keyfile.go", `if mode := info.Mode().Perm(); mode&0o077 != 0 {`, `if mode := info.Mode().Perm(); mode&0o002 != 0 {`)
+
+func TestThreat_T73_a_key_file_open_to_others_is_refused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "it's a key")
 	open(t, path, "d")
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o666, 0o777} {

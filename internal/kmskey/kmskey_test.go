@@ -16,6 +16,9 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 const key = "arn:aws:kms:eu-central-1:123456789012:key/one"
 
 func client(t *testing.T) (*awssim.Server, *awsjson.Client) {
@@ -31,7 +34,9 @@ func client(t *testing.T) (*awssim.Server, *awsjson.Client) {
 	}, awsjson.KMS())
 }
 
-func TestWrappedKeyOpensInItsOwnPlaceOnly(t *testing.T) {
+var _ = mutant("T54", "internal/kmskey/kmskey.go", `return map[string]string{"deployment": w.deployment, "purpose": string(p)}`, `return map[string]string{"deployment": w.deployment}`)
+
+func TestThreat_T54_a_data_key_opens_in_its_own_context_only(t *testing.T) {
 	_, c := client(t)
 	w := kmskey.New(c, key, "prod")
 	plain := bytes.Repeat([]byte{7}, 32)

@@ -13,6 +13,9 @@ import (
 	"github.com/evergrant/evergrant/internal/simprovider"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 func (w *world) expectConsent(rep refresh.ConsentReport, want refresh.ConsentOutcome, code string) {
 	w.t.Helper()
 	if rep.Outcome != want || rep.Code != code {
@@ -161,7 +164,9 @@ func TestConsentSealsAgainWhenOnlyTheGenerationMoved(t *testing.T) {
 	}
 }
 
-func TestReconnectOfAnotherAccount(t *testing.T) {
+var _ = mutant("T77", "internal/refresh/consent.go", `c.AccountID != "" && !s.Known, c.AccountID != "" && s.Account.ID != c.AccountID:`, `c.AccountID != "" && !s.Known:`)
+
+func TestThreat_T77_another_account_never_takes_a_connection_over(t *testing.T) {
 	w := newWorld(t, "immediate")
 	id := w.connect("alice")
 	before := w.record(id)

@@ -12,6 +12,9 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 // home is the place of most values in these tests.
 var home = secret.Place{Table: "connections", ID: "conn_1", Gen: 7, Field: "rt"}
 
@@ -53,10 +56,16 @@ func TestASealedValueOpensAtItsPlace(t *testing.T) {
 	}
 }
 
+var (
+	_ = mutant("T49", "internal/secret/seal.go", `k.deployment, at.Table, at.ID, at.Field}`, `k.deployment, at.Table, at.Field}`)
+	_ = mutant("T49", "internal/secret/seal.go", `at.ID, at.Field}`, `at.ID}`)
+	_ = mutant("T49", "internal/secret/seal.go", `return binary.BigEndian.AppendUint64(b, uint64(at.Gen))`, `return b`)
+)
+
 // TestAMovedValueDoesNotOpen seals a value at each of many places that differ in one
 // component, or only in where one component ends and the next begins, and opens each
 // at every other place.
-func TestAMovedValueDoesNotOpen(t *testing.T) {
+func TestThreat_T49_a_moved_value_does_not_open(t *testing.T) {
 	type spot struct {
 		deployment string
 		purpose    secret.Purpose
@@ -178,7 +187,9 @@ func TestAValueOfAKeyThatIsNotThereIsSealedForGood(t *testing.T) {
 	mustNotOpen(t, b, seal(t, a, "x"), "another key of that number")
 }
 
-func TestNoSaltAndNoNonceRepeats(t *testing.T) {
+var _ = mutant("T66", "internal/secret/seal.go", `aead.Seal(sealed, random[saltSize:],`, `aead.Seal(sealed, make([]byte, nonceSize),`)
+
+func TestThreat_T66_no_salt_and_no_nonce_repeats(t *testing.T) {
 	k := load(t, secret.NewKeyring("d", plainWrapper{}, newStore()), secret.PurposeToken)
 	const values = 20_000
 	salts, nonces := map[string]bool{}, map[string]bool{}

@@ -15,6 +15,9 @@ import (
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
 
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
 var _ refresh.Rescuer = (*sqsqueue.Rescue)(nil)
 
 func queue(t *testing.T) (*awssim.Server, *sqsqueue.Rescue) {
@@ -94,7 +97,13 @@ func TestChunkArrivesAsItWasPut(t *testing.T) {
 	}
 }
 
-func TestForgedMessagesAreRefused(t *testing.T) {
+var (
+	_ = mutant("T56", "internal/sqsqueue/sqsqueue.go", `	d.DisallowUnknownFields()
+`, ``)
+	_ = mutant("T56", "internal/sqsqueue/sqsqueue.go", `if !connectionID(id) {`, `if id == "" {`)
+)
+
+func TestThreat_T56_a_forged_message_is_refused(t *testing.T) {
 	many := `{"ids": ["conn_1"` + strings.Repeat(`, "conn_1"`, sqsqueue.ChunkSize) + `]}`
 	for _, body := range []string{
 		"", "null", "[]", `"conn_1"`, "{", `{}`, `{"ids": []}`, `{"ids": ["sys#cursor"]}`, `{"ids": [""]}`, `{"ids": ["conn_1"]} {}`,
