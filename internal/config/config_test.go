@@ -211,7 +211,6 @@ func TestUntouchedCompiledFormIsBelieved(t *testing.T) {
 	}
 }
 
-func TestLiteralSecretIsNotCompiled(t *testing.T) {
 var _ = mutant("T70", "internal/config/compile.go", `if client.Secret.Kind() == SecretLiteral {`, `if client.Secret.Kind() == SecretLiteral && client.ClientID == "" {`)
 
 func TestThreat_T70_a_literal_secret_is_not_packaged(t *testing.T) {

@@ -55,7 +55,7 @@ func TestBodies(t *testing.T) {
 	w.Call("all", "PATCH", "/v1/connections/conn_a", `{"tags":null}`).Want(t, 400, "tags is required")
 }
 
-var _ = mutant("T64", "internal/httpapi/body.go", `if err != nil || media != "application/json" ||`, `if err != nil ||`)
+var _ = mutant("T64", "internal/httpapi/body.go", `if err != nil || media != "application/json" ||`, `if err != nil || media == "" ||`)
 
 func TestThreat_T64_a_body_is_JSON_and_says_so(t *testing.T) {
 	w := newWorld(t)

@@ -40,11 +40,9 @@ func TestThreat_T51_a_restored_table_sends_no_spent_token_that_would_end_its_gra
 	})
 }
 
-var _ = mutant("T52", "internal/refresh/disconnect.go", `		return s.do(disconnectRevokeRefresh, DisconnectEffect{Kind: DisconnectRevokeRefresh})
-	}
-	return s.do(disconnectRevokeAccess`, `		return s.prove(r)
-	}
-	return s.do(disconnectRevokeAccess`)
+var _ = mutant("T52", "internal/refresh/disconnect.go", `if s.Core.Refresh != "" {
+		return s.do(disconnectRevokeRefresh,`, `if s.Core.Refresh == "" {
+		return s.do(disconnectRevokeRefresh,`)
 
 func TestThreat_T52_tokens_of_a_backup_are_dead_at_the_provider(t *testing.T) {
 	w := brokertest.New(t, brokertest.Options{Profile: "none"})
