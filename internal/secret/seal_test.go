@@ -187,7 +187,7 @@ func TestAValueOfAKeyThatIsNotThereIsSealedForGood(t *testing.T) {
 	mustNotOpen(t, b, seal(t, a, "x"), "another key of that number")
 }
 
-var _ = mutant("T66", "internal/secret/seal.go", `aead.Seal(sealed, random[saltSize:],`, `aead.Seal(sealed, make([]byte, nonceSize),`)
+var _ = mutant("T66", "internal/secret/seal.go", `rand.Read(random)`, `rand.Read(random[:saltSize])`)
 
 func TestThreat_T66_no_salt_and_no_nonce_repeats(t *testing.T) {
 	k := load(t, secret.NewKeyring("d", plainWrapper{}, newStore()), secret.PurposeToken)
