@@ -18,9 +18,6 @@ import (
 	"github.com/evergrant/evergrant/internal/provider"
 )
 
-// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
-func mutant(_, _, _, _ string) bool { return true }
-
 func load(t *testing.T, path string) *config.Config {
 	t.Helper()
 	c, err := yamlfile.Load(path)
