@@ -76,9 +76,18 @@ func (d *deployment) answerTo(name string, event []byte) (status int, body strin
 	return a.StatusCode, a.Body
 }
 
-// TestCallerUnderIAMComesFromTheGatewayAlone: without the authorizer's word nobody is
-// known there, whatever headers say, and an API key does not count.
-func TestCallerUnderIAMComesFromTheGatewayAlone(t *testing.T) {
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
+var (
+	_ = mutant("T37", "internal/httpapi/auth.go", `	if viaGateway {`, `	if !viaGateway {`)
+	_ = mutant("T37", "internal/httpapi/auth.go", `		return broker.Caller{}, &broker.Error{Code: broker.Unauthorized, Detail: "Sign the request (AWS Signature Version 4)."}`, `		return x.callerByKey()`)
+)
+
+// Without the authorizer's word nobody is known there, whatever headers say, and an API
+// key does not count. That no function has a URL past the gateway, and that the gateway
+// checks signatures under /iam, is tested with the template, in the folder events.
+func TestThreat_T37_a_caller_under_iam_comes_from_the_gateway_alone(t *testing.T) {
 	b, err := os.ReadFile("../../events/api-token-iam.json")
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,26 @@ func (w *world) request(method, path string, header http.Header) brokertest.Answ
 	return w.Browser().Do(r)
 }
 
-func TestCallersAreKnownByTheirHeaderAlone(t *testing.T) {
+var (
+	_ = mutant("T35", "internal/httpapi/auth.go", `if len(shown) == 1 {`, `if len(shown) >= 1 {`)
+	_ = mutant("T35", "internal/httpapi/limit.go", `maxFailures = 60`, `maxFailures = 60000`)
+	_ = mutant("T35", "internal/config/access.go", `random := make([]byte, 32)`, `random := make([]byte, 12)`)
+)
+
+func TestThreat_T35_a_key_is_not_guessed(t *testing.T) {
+	t.Run("header alone", callersAreKnownByTheirHeaderAlone)
+	t.Run("slowed down", failedCallersAreSlowedDown)
+	seen := map[string]bool{}
+	for range 100 {
+		key, hash := config.NewAPIKey()
+		if seen[hash] || key.Len() != len("evg_")+43 || strings.Contains(hash, key.Reveal()) { // 256 bits in base64
+			t.Errorf("a key of %d characters, stored as %s", key.Len(), hash)
+		}
+		seen[hash] = true
+	}
+}
+
+func callersAreKnownByTheirHeaderAlone(t *testing.T) {
 	w := newWorld(t)
 	key := w.Key("all")
 	for name, header := range map[string]http.Header{
@@ -66,10 +85,37 @@ func TestWithoutAGatewayThereAreNoSuchRoutes(t *testing.T) {
 	serve(t, httpapi.New(w.cfg), "GET", "/iam/v1/integrations", nil).Want(t, 404, "not_found")
 }
 
+var (
+	_ = mutant("T32", "internal/httpapi/auth.go", `if scope != scopeAny && !caller.MayScope(scope) {`, `if scope == "" {`)
+	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayOwner(rec.Owner) {`)
+	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayIntegration(rec.Integration) {`)
+	_ = mutant("T32", "internal/broker/view.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) || (r.Integration`, `if (r.Integration`)
+)
+
+func TestThreat_T32_a_key_opens_what_its_rights_say(t *testing.T) {
+	t.Run("scopes of every operation", everyScope)
+	t.Run("integrations and owners", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.connect("freeagent", "alice")
+		for _, key := range []string{"foreign", "stranger"} {
+			for method, path := range map[string]string{"GET": "", "DELETE": ""} {
+				w.Call(key, method, "/v1/connections/"+id+path, "").Want(t, 404, `"code":"not_found"`)
+			}
+			w.Call(key, "GET", "/v1/connections/"+id+"/token", "").Want(t, 404, `"code":"not_found"`)
+			for _, list := range []string{"owner=alice", "integration=freeagent"} {
+				if g := w.Call(key, "GET", "/v1/connections?"+list, ""); strings.Contains(g.Body, id) {
+					t.Errorf("%s lists what is not its own: %d %s", key, g.Status, g.Body)
+				}
+			}
+		}
+		w.Call("all", "GET", "/v1/connections/"+id+"/token", "").Want(t, 200, "access_token")
+	})
+}
+
 // Every operation that the OpenAPI document describes, with every kind of caller: what
 // lets one in is the operation's x-scope, and nothing else does. Callers that AWS has
 // authenticated are judged alike, under their own paths.
-func TestScopes(t *testing.T) {
+func everyScope(t *testing.T) {
 	w := newWorld(t)
 	allow := map[string][]string{
 		"all": {"connect", "token", "manage", "admin"}, "connect": {"connect"}, "token": {"token"}, "manage": {"manage"}, "admin": {"admin"},
@@ -116,9 +162,11 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+var _ = mutant("T36", "internal/config/access.go", `== 1 && now < k.Previous.Until {`, `== 1 && k.Previous.Until > 0 {`)
+
 // A key that has been replaced is the same caller until its time is over, for its
-// connect sessions too.
-func TestAKeyIsReplacedWithoutAPause(t *testing.T) {
+// connect sessions too. Then it is refused at once: nothing remembers who was let in.
+func TestThreat_T36_a_replaced_key_ends_when_its_time_is_over(t *testing.T) {
 	w := newWorld(t)
 	id, link := w.Session("freeagent", "alice")
 	fresh, hash := config.NewAPIKey()
@@ -147,7 +195,7 @@ func TestAKeyIsReplacedWithoutAPause(t *testing.T) {
 	}
 }
 
-func TestFailedCallersAreSlowedDown(t *testing.T) {
+func failedCallersAreSlowedDown(t *testing.T) {
 	w := newWorld(t)
 	last := brokertest.Answer{}
 	for range 70 {

@@ -78,7 +78,14 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-func TestPreflightIsRefused(t *testing.T) {
+var (
+	_ = mutant("T38", "internal/httpapi/face.go", `if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {`, `if r.Method == "" {`)
+	_ = mutant("T38", "internal/httpapi/face.go", `header.Set("Referrer-Policy", "no-referrer")`, `header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))`)
+)
+
+// No answer has a CORS header: newWorld looks at those of all tests here.
+func TestThreat_T38_a_preflight_is_refused(t *testing.T) {
 	w := newWorld(t)
 	h := httpapi.New(w.cfg)
 	for _, path := range []string{"/v1/connections", "/authorize/freeagent", "/callback/freeagent", "/healthz", "/nothing"} {
@@ -87,6 +94,34 @@ func TestPreflightIsRefused(t *testing.T) {
 			r.Header.Set("Access-Control-Request-Method", "GET")
 		}).Want(t, 403, `"code":"forbidden"`)
 	}
+}
+
+var _ = mutant("T39", "internal/httpapi/auth.go", `shown := x.r.Header.Values("Authorization")`, `shown := x.r.Header.Values("Authorization")
+	for _, c := range x.r.Cookies() {
+		shown = append(shown, c.Value)
+	}`)
+
+// What a page of others can have a browser send brings nobody in: cookies do not count,
+// not even one with a key in it, and a form is no body of the API.
+func TestThreat_T39_cookies_count_for_nothing_on_the_API(t *testing.T) {
+	w := newWorld(t)
+	h := httpapi.New(w.cfg)
+	id := w.connect("freeagent", "alice")
+	from := func(r *http.Request) {
+		r.Header.Set("Origin", "https://evil.example")
+		r.Header.Set("Cookie", "Authorization=Bearer "+w.Key("all")+"; evergrant=x")
+	}
+	for path, method := range map[string]string{
+		"/v1/connections/" + id: "DELETE", "/v1/connections/" + id + "/token": "GET", "/v1/connect-sessions": "POST",
+		"/v1/connections/" + id + "/refresh": "POST", "/v1/integrations": "GET",
+	} {
+		serve(t, h, method, path, from).Want(t, 401, `"code":"unauthorized"`)
+	}
+	serve(t, h, "POST", "/v1/connect-sessions", func(r *http.Request) {
+		r.Header.Set("Authorization", "Bearer "+w.Key("all"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}).Want(t, 415, "")
+	w.Call("all", "GET", "/v1/connections/"+id, "").Want(t, 200, `"active"`)
 }
 
 func TestHealth(t *testing.T) {

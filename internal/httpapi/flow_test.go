@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/evergrant/evergrant/internal/connection"
 )
 
 func TestConnectReadRefreshDisconnect(t *testing.T) {
@@ -48,7 +50,13 @@ func TestConnectReadRefreshDisconnect(t *testing.T) {
 	}
 }
 
-func TestListPages(t *testing.T) {
+var (
+	_ = mutant("T33", "internal/broker/view.go", `parts := []string{c.Name, r.Owner,`, `parts := []string{r.Owner,`)
+	_ = mutant("T33", "internal/broker/view.go", `r.Owner, r.Integration, string(r.Status)}`, `r.Owner, string(r.Status)}`)
+	_ = mutant("T33", "internal/broker/cursor.go", `after, err := b.Keys.Open(ctx, secret.PurposeToken, at, sealed)`, `after, err := secret.New(string(sealed)), error(nil)`)
+)
+
+func TestThreat_T33_a_cursor_serves_its_own_list_alone(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
 	for _, owner := range []string{"a", "b", "c"} {
@@ -65,6 +73,11 @@ func TestListPages(t *testing.T) {
 		}
 		cursor = "&cursor=" + m["next"].(string)
 		w.Call("manage", "GET", path+cursor, "").Want(t, 400, "cursor") // another caller's
+		// Of another list, damaged, made up.
+		w.Call("all", "GET", "/v1/connections?integration=redbooth&limit=2"+cursor, "").Want(t, 400, "cursor")
+		w.Call("all", "GET", path+"&owner=a"+cursor, "").Want(t, 400, "cursor")
+		w.Call("all", "GET", path+cursor[:len(cursor)-4], "").Want(t, 400, "cursor")
+		w.Call("all", "GET", path+"&cursor=Y29ubl9h", "").Want(t, 400, "cursor")
 	}
 	for id, found := range seen {
 		if !found {
@@ -82,10 +95,22 @@ func TestImportAnswers(t *testing.T) {
 	w.Call("all", "POST", "/v1/connections", `{"integration":"fflogs","owner":"a","grant_type":"client_credentials"}`).Want(t, 201, `"status":"active"`)
 }
 
+var (
+	_ = mutant("T34", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {
+		return connection.Record{}, fail(NotFound, "there is no such connection")`, `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {
+		return connection.Record{}, fail(NotFound, "this key may not see that connection")`)
+	_ = mutant("T34", "internal/connection/record.go", `"conn_" + random(20)`, `"conn_" + random(8)`)
+)
+
 // A connection that the caller may not see is answered like one that is not there
-// (but for the request's own id).
-func TestForeignIsAbsent(t *testing.T) {
+// (but for the request's own id), and no id is guessed.
+func TestThreat_T34_foreign_is_told_as_absent(t *testing.T) {
 	w := newWorld(t)
+	for _, id := range []string{w.connect("freeagent", "somebody"), w.connect("freeagent", "else"), connection.NewRandom()} {
+		if _, random, _ := strings.Cut("_"+id, "_"); len(strings.TrimPrefix(random, "conn_")) < 22 { // 128 bits in base64
+			t.Errorf("the id %s is guessed", id)
+		}
+	}
 	id := w.connect("freeagent", "alice")
 	session, _ := w.Session("freeagent", "alice")
 	for _, key := range []string{"foreign", "stranger"} {

@@ -13,7 +13,15 @@ import (
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
-func TestBodies(t *testing.T) {
+var (
+	_ = mutant("T45", "internal/httpapi/body.go", `return invalid("The member %s occurs twice.", quoted(name))`, `_ = quoted(name)`)
+	_ = mutant("T45", "internal/httpapi/body.go", `maxDepth = 16`, `maxDepth = 1600`)
+	_ = mutant("T45", "internal/httpapi/body.go", `if !utf8.Valid(body) {`, `if !utf8.Valid(body[:1]) {`)
+	_ = mutant("T45", "internal/httpapi/body.go", `maxBody  = 64 << 10`, `maxBody  = 64 << 20`)
+)
+
+// What JSON may do in a provider's answer is held by the vectors of internal/provider.
+func TestThreat_T45_a_body_has_one_reading(t *testing.T) {
 	w := newWorld(t)
 	deep := strings.Repeat("[", 20) + strings.Repeat("]", 20)
 	for _, c := range []struct {

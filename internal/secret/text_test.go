@@ -75,7 +75,22 @@ type holderError struct{ hidden }
 
 func (e holderError) Error() string { return fmt.Sprintf("%+v %#v", e.hidden, e.hidden) }
 
-func TestFmtHidesAText(t *testing.T) {
+var (
+	_ = mutant("T27", "internal/secret/text.go", `_, _ = f.Write([]byte(Redacted))`, `_, _ = f.Write([]byte(t.Reveal()))`)
+	_ = mutant("T27", "internal/secret/text.go", `return []byte(Redacted), nil`, `return []byte(t.Reveal()), nil`)
+	_ = mutant("T27", "internal/secret/text.go", `return slog.StringValue(Redacted)`, `return slog.StringValue(t.Reveal())`)
+	_ = mutant("T27", "internal/secret/text.go", `func (t Text) String() string { return Redacted }`, `func (t Text) String() string { return t.Reveal() }`)
+)
+
+func TestThreat_T27_a_secret_shows_in_no_format(t *testing.T) {
+	t.Run("fmt", fmtHidesAText)
+	t.Run("redacted", fmtPrintsRedacted)
+	t.Run("encoders", encodersHideAText)
+	t.Run("slog", slogHidesAText)
+	t.Run("errors", errorsHideAText)
+}
+
+func fmtHidesAText(t *testing.T) {
 	for name, v := range holders() {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%c", "%U", "%t", "%e", "%o", "%b", "%O", "%T", "%20s", "%.3s", "%z"} {
 			mustHide(t, name+" under "+verb, fmt.Sprintf(verb, v))
@@ -85,7 +100,7 @@ func TestFmtHidesAText(t *testing.T) {
 	}
 }
 
-func TestFmtPrintsRedacted(t *testing.T) {
+func fmtPrintsRedacted(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		if got := fmt.Sprintf(verb, secret.New(canary)); got != secret.Redacted {
 			t.Errorf("%s prints %q", verb, got)
@@ -97,7 +112,7 @@ func TestFmtPrintsRedacted(t *testing.T) {
 	}
 }
 
-func TestEncodersHideAText(t *testing.T) {
+func encodersHideAText(t *testing.T) {
 	for name, v := range holders() {
 		// Some of these refuse the value, which hides it too.
 		j, _ := json.Marshal(v)
@@ -114,7 +129,7 @@ func TestEncodersHideAText(t *testing.T) {
 	}
 }
 
-func TestSlogHidesAText(t *testing.T) {
+func slogHidesAText(t *testing.T) {
 	var b bytes.Buffer
 	options := &slog.HandlerOptions{Level: slog.LevelDebug}
 	for _, handler := range []slog.Handler{slog.NewJSONHandler(&b, options), slog.NewTextHandler(&b, options)} {
@@ -130,7 +145,7 @@ func TestSlogHidesAText(t *testing.T) {
 	}
 }
 
-func TestErrorsHideAText(t *testing.T) {
+func errorsHideAText(t *testing.T) {
 	text := secret.New(canary)
 	err := errors.Join(fmt.Errorf("a %s", text), fmt.Errorf("b %w", holderError{hidden{t: text}}))
 	mustHide(t, "error", err.Error()+fmt.Sprintf("%+v %#v", err, err))
