@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	_ = mutant("T40", "internal/provider/template.go", ` || !strings.HasPrefix(u.Host, head) || !strings.HasSuffix(u.Host, tail) {`, ` {`)
+	_ = mutant("T40", "internal/provider/template.go", ` || !strings.HasPrefix(u.Host, head) || !strings.HasSuffix(u.Host, tail) {`, ` || len(head)+len(tail) < 0 {`)
 	_ = mutant("T40", "internal/provider/template.go", `if port := u.Port(); port != "" && port != "443" &&`, `if port := u.Port(); port == "x" &&`)
 )
 
