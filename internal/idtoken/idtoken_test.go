@@ -230,7 +230,7 @@ var (
 	_ = mutant("T47", "internal/idtoken/idtoken.go", `SkipExpiryCheck: true,`, `SkipExpiryCheck: true, SkipIssuerCheck: true,`)
 	_ = mutant("T47", "internal/idtoken/idtoken.go", `case c.AuthorizedParty != "" && c.AuthorizedParty != t.ClientID:`, `case c.AuthorizedParty == "x":`)
 	_ = mutant("T47", "internal/idtoken/idtoken.go", `[]byte(t.Nonce)) != 1:`, `[]byte(t.Nonce)) > 1:`)
-	_ = mutant("T47", "internal/idtoken/idtoken.go", `|| !token.Expiry.After(early):`, `:`)
+	_ = mutant("T47", "internal/idtoken/idtoken.go", `|| !token.Expiry.After(early):`, `|| early.IsZero():`)
 	_ = mutant("T47", "internal/idtoken/idtoken.go", `skew = time.Minute`, `skew = time.Hour`)
 )
 
