@@ -393,10 +393,7 @@ func tokenThatCannotBeSentIsAConfigError(t *testing.T) {
 	}
 }
 
-var (
-	_ = mutant("T29", "internal/provider/client.go", `append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)`, `append(cred.spellings()[:0], req.Code, req.CodeVerifier, req.RefreshToken)`)
-	_ = mutant("T29", "internal/provider/client.go", `append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)`, `append(cred.spellings(), req.Code, req.CodeVerifier)`)
-)
+var _ = mutant("T29", "internal/provider/client.go", `append(cred.spellings(), req.Code, req.CodeVerifier, req.RefreshToken)`, `append(cred.spellings()[:0], req.Code, req.CodeVerifier, req.RefreshToken)`)
 
 func TestThreat_T29_what_a_provider_echoes_is_cut_out(t *testing.T) {
 	w := newWire(t, func(c net.Conn, n int) bool {

@@ -69,7 +69,6 @@ func serveName(c net.Conn, a netip.Addr) {
 
 var (
 	_ = mutant("T41", "internal/provider/transport.go", `		if o.AllowLoopback {`, `		if a.IsLoopback() {`)
-	_ = mutant("T41", "internal/provider/transport.go", `a := ap.Addr().Unmap().WithZone("")`, `a := ap.Addr().WithZone("")`)
 	_ = mutant("T41", "internal/provider/transport.go", `return o.admit(address)`, `return TransportOptions{AllowLoopback: true}.admit(address)`)
 )
 
