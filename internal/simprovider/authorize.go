@@ -15,6 +15,7 @@ import (
 type authorization struct {
 	client                                   Client
 	redirectURI, state, scope                string
+	sentURI                                  string // of an entry, which may have a name for it
 	responseType, challenge, challengeMethod string
 }
 
@@ -129,8 +130,14 @@ func (sv *service) allow(a authorization, user string, now time.Time) answer {
 	g := &grant{client: a.client.ID, user: user, scope: a.scope}
 	sv.grants = append(sv.grants, g)
 	value := opaque(32)
+	if f := sv.d.facts; f != nil && f.has("code_needs_url_decoding") {
+		value += "^/+#="
+	}
 	sv.codes[value] = &code{
-		grant: g, redirectURI: a.redirectURI, challenge: a.challenge, expires: now.Add(sv.d.codeTTL),
+		grant: g, redirectURI: or(a.sentURI, a.redirectURI), challenge: a.challenge, expires: now.Add(sv.d.codeTTL),
+	}
+	if f := sv.d.facts; f != nil {
+		return a.back(f.callback(sv.base, value, a.scope))
 	}
 	return a.back(url.Values{"code": {value}})
 }

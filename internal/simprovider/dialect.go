@@ -33,9 +33,13 @@ type dialect struct {
 	redirectMatches  func(registered, given string) bool
 	denial           url.Values // what a denied redirect says, besides state
 
-	routes      map[string]route
-	endpoints   map[string]string // catalogue name -> path
-	wrongMethod int               // status of a request by another method
+	routes    map[string]route
+	endpoints map[string]string // catalogue name -> path
+	// facts and places are those of a catalogue entry that was added; else nil.
+	facts  *facts
+	places []place
+
+	wrongMethod int // status of a request by another method
 	example     func(grant string) Call
 
 	// mint makes the access token of a row; mintRefresh a refresh token.

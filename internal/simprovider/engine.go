@@ -28,6 +28,7 @@ type service struct {
 	consents  map[consent]bool
 	faults    []*Fault
 	requests  map[string]int
+	deaths    int // refresh tokens refused as dead, at an entry
 }
 
 // grant is what one user gave to one client at one time. All that was issued on
@@ -35,7 +36,9 @@ type service struct {
 type grant struct {
 	client, user, scope string
 	ended               bool
-	rows                []*row // oldest first, the last maxRows at least
+	began               time.Time // of an entry: the first exchange
+	refreshes           int       // of an entry
+	rows                []*row    // oldest first, the last maxRows at least
 }
 
 // maxRows is how many rows a grant remembers once they are dead, so that a service
@@ -50,6 +53,8 @@ type row struct {
 	accessDead                    bool
 	spent                         bool // the refresh token was rotated away
 	revoked                       bool // both were revoked
+	issued, spentAt               time.Time
+	next                          *row // of an entry: what the rotation brought
 	previous                      *row // dies when the access token is first used
 }
 
@@ -113,7 +118,7 @@ func (sv *service) methodRefused(rt route) answer {
 }
 
 func (sv *service) count(rt route, q *request) {
-	switch kind := q.form.Get("grant_type"); {
+	switch kind := q.grantType(); {
 	case rt.on == "":
 	case rt.on != onToken:
 		sv.requests[rt.on]++
@@ -300,7 +305,7 @@ func (g *grant) endAccess() {
 
 // issue adds a row to a grant; refresh may be empty.
 func (sv *service) issue(g *grant, refresh string, now time.Time) *row {
-	r := &row{grant: g, refresh: refresh, accessExpires: now.Add(sv.ttl)}
+	r := &row{grant: g, refresh: refresh, accessExpires: now.Add(sv.ttl), issued: now}
 	if sv.d.refreshTTL > 0 {
 		r.refreshExpires = now.Add(sv.d.refreshTTL)
 	}

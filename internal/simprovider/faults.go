@@ -109,7 +109,7 @@ func (sv *service) addFault(f Fault) error {
 func (sv *service) takeFault(rt route, q *request) Fault {
 	i := slices.IndexFunc(sv.faults, func(f *Fault) bool {
 		here := f.On == rt.on || f.On == onAPI && rt.on == onIdentity
-		return here && (f.Grant == "" || f.Grant == q.form.Get("grant_type"))
+		return here && (f.Grant == "" || f.Grant == q.grantType())
 	})
 	if i < 0 {
 		return Fault{}

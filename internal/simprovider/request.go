@@ -26,6 +26,7 @@ type request struct {
 	// parameter twice, which RFC 6749 section 3.2 forbids.
 	malformed bool
 	now       time.Time
+	variables map[string]string // of the path, at an entry
 }
 
 func readRequest(w http.ResponseWriter, r *http.Request, multipartToo bool) (*request, error) {

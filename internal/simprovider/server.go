@@ -64,6 +64,8 @@ var ErrUnknownProvider = errors.New("provider is not simulated")
 type Server struct {
 	now   func() time.Time
 	pages *template.Template
+	base  string        // origin
+	ttl   time.Duration // Config.TokenTTL
 
 	mu       sync.Mutex // guards everything inside the services
 	services map[string]*service
@@ -75,12 +77,13 @@ func New(cfg Config) *Server {
 		now:      cfg.Now,
 		pages:    template.Must(template.New("pages").Parse(pageTemplates)),
 		services: map[string]*service{},
+		base:     strings.TrimSuffix(cfg.BaseURL, "/"), ttl: cfg.TokenTTL,
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	for _, d := range dialects(cfg.FreeAgentModern) {
-		sv := newService(d, strings.TrimSuffix(cfg.BaseURL, "/")+"/sim/"+d.id, s.pages)
+		sv := newService(d, s.base+"/sim/"+d.id, s.pages)
 		if cfg.TokenTTL > 0 {
 			sv.ttl = cfg.TokenTTL
 		}
@@ -169,7 +172,7 @@ func checkRedirectURI(uri string) error {
 // api.base_url_by_grant.authorization_code and .client_credentials; for WhenFresh
 // also account_url, its page "My Tokens". What a service lacks is absent.
 func (s *Server) Endpoints(provider string) map[string]string {
-	sv, ok := s.services[provider]
+	sv, ok := s.service(provider)
 	if !ok {
 		return nil
 	}
@@ -190,7 +193,7 @@ type Call struct {
 // Example returns an API request that a token got by the given grant_type may
 // make. Send it with the header "Authorization: Bearer" and a User-Agent.
 func (s *Server) Example(provider, grant string) (Call, error) {
-	sv, ok := s.services[provider]
+	sv, ok := s.service(provider)
 	if !ok {
 		return Call{}, fmt.Errorf("example call of %q: %w", provider, ErrUnknownProvider)
 	}
@@ -297,9 +300,16 @@ func (s *Server) ClearFaults(provider string) error {
 	return s.with(provider, func(sv *service) error { sv.faults = nil; return nil })
 }
 
+func (s *Server) service(provider string) (*service, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sv, ok := s.services[provider]
+	return sv, ok
+}
+
 // with runs f on a service under the lock.
 func (s *Server) with(provider string, f func(*service) error) error {
-	sv, ok := s.services[provider]
+	sv, ok := s.service(provider)
 	if !ok {
 		return fmt.Errorf("%q: %w", provider, ErrUnknownProvider)
 	}
@@ -311,7 +321,7 @@ func (s *Server) with(provider string, f func(*service) error) error {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	provider, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/sim/"), "/")
-	sv, ok := s.services[provider]
+	sv, ok := s.service(provider)
 	if !ok || !strings.HasPrefix(r.URL.Path, "/sim/") {
 		textAnswer(http.StatusNotFound, "There is no such service here.\n").write(w)
 		return
@@ -326,7 +336,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveFaults(sv, q).write(w)
 		return
 	}
-	rt, ok := sv.d.routes[path]
+	rt, variables, ok := sv.d.route(r.Method, path)
+	q.variables = variables
 	if !ok {
 		textAnswer(http.StatusNotFound, "Not Found\n").write(w)
 		return
