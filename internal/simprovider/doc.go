@@ -1,6 +1,7 @@
 // Package simprovider provides five OAuth 2.0 services as HTTP simulators:
 // AskFRED, FreeAgent, WhenFresh, Redbooth and FF Logs, each with the quirks that
-// its own documents describe.
+// its own documents describe. Server.Add simulates any other provider as an entry of
+// the catalogue describes it.
 //
 // One engine keeps clients, grants, codes and tokens (engine.go); one small file
 // for each service says where that service departs from the standard. What the

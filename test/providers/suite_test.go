@@ -40,10 +40,13 @@ func newStage(t *testing.T) *stage {
 func (st *stage) play(id string, facts []byte) (*act, error) {
 	inline := map[string]any{"extends": id, "id": id}
 	if facts != nil {
+		written, err := provider.Source(id)
+		st.Must(err)
+		st.Must(st.Sim.Add(id, written))
+		inline = st.Sim.Inline(id) // of the entry as it is, whatever the simulator does
 		if err := st.Sim.Add(id, facts); err != nil {
 			return nil, err
 		}
-		inline = st.Sim.Inline(id)
 	} else {
 		byHand(inline, st.Sim.Endpoints(id))
 	}
@@ -59,11 +62,11 @@ func (st *stage) play(id string, facts []byte) (*act, error) {
 	}
 	st.Must(st.Sim.SetTTL(id, life))
 	if i.Entry.ConnectionEntry == "" || facts == nil && id != "whenfresh" {
-		own := clientSecret
-		if i.Clients[0].Public() {
-			own = ""
+		c := simprovider.Client{ID: brokertest.ClientID, RedirectURIs: []string{i.RedirectURI(st.Origin)}}
+		if !i.Clients[0].Public() || st.Sim.Register(id, c) != nil { // some have no public clients
+			c.Secret = clientSecret
+			st.Must(st.Sim.Register(id, c))
 		}
-		st.Must(st.Sim.Register(id, simprovider.Client{ID: brokertest.ClientID, Secret: own, RedirectURIs: []string{i.RedirectURI(st.Origin)}}))
 	}
 	st.Settings.Integrations = []config.Integration{i}
 	st.Home = st.Start(func(c *broker.Config) {
