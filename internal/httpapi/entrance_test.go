@@ -2,8 +2,10 @@ package httpapi_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,10 +24,16 @@ func serve(t *testing.T, h http.Handler, method, target string, change func(*htt
 	if change != nil {
 		change(r)
 	}
+	sent, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(sent))
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
 	g := brokertest.Answer{Status: rec.Code, Header: rec.Header(), Body: rec.Body.String()}
 	checkHeaders(t, g.Status, g.Header)
+	agreed.check(t, exchanged{method, target, r.Header, sent, g.Status, g.Header, rec.Body.Bytes()})
 	return g
 }
 
@@ -162,11 +170,11 @@ func TestAdminCommands(t *testing.T) {
 	w := newWorld(t)
 	w.Call("all", "POST", "/v1/admin/chunk-replay", "").Want(t, 404, "not_found")
 	w.cfg.Admin = map[string]func(context.Context) (any, error){
-		"chunk-replay": func(context.Context) (any, error) { return map[string]int{"replayed": 3}, nil },
+		"chunk-replay": func(context.Context) (any, error) { return map[string]any{"replayed": 3, "pending": 0, "more": false}, nil },
 	}
 	h := httpapi.New(w.cfg)
 	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("admin")) }
-	serve(t, h, "POST", "/v1/admin/chunk-replay", asAdmin).Want(t, 200, `{"replayed":3}`)
+	serve(t, h, "POST", "/v1/admin/chunk-replay", asAdmin).Want(t, 200, `"replayed":3`)
 	serve(t, h, "GET", "/v1/admin/chunk-replay", asAdmin).Want(t, 405, "")
 	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).Want(t, 200, `"next":null`)
 	serve(t, h, "POST", "/v1/admin/reseal?cursor=forged", asAdmin).Want(t, 400, "cursor")
