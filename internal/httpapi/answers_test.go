@@ -102,7 +102,8 @@ func TestOperatorsRoutesAnswer(t *testing.T) {
 
 func TestAHeldConnectionIsActivated(t *testing.T) {
 	w := newWorld(t)
-	body := `{"integration":"freeagent","owner":"alice","refresh_token":"` + w.Sim.IssueRefreshToken("freeagent", "alice") + `","hold":true}`
+	_, elsewhere := w.Tokens(w.connect("freeagent", "bob"))
+	body := `{"integration":"freeagent","owner":"alice","refresh_token":"` + elsewhere + `","hold":true}`
 	id := w.Call("manage", "POST", "/v1/connections", body).Want(t, 201, `"status":"held"`).JSON(t)["id"].(string)
 	w.token(id).Want(t, 409, "held")
 	w.Call("manage", "POST", "/v1/connections/"+id+"/activate", "").Want(t, 200, `"status":"active"`)
