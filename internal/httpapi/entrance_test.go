@@ -170,7 +170,9 @@ func TestAdminCommands(t *testing.T) {
 	w := newWorld(t)
 	w.Call("all", "POST", "/v1/admin/chunk-replay", "").Want(t, 404, "not_found")
 	w.cfg.Admin = map[string]func(context.Context) (any, error){
-		"chunk-replay": func(context.Context) (any, error) { return map[string]any{"replayed": 3, "pending": 0, "more": false}, nil },
+		"chunk-replay": func(context.Context) (any, error) {
+			return map[string]any{"replayed": 3, "pending": 0, "more": false}, nil
+		},
 	}
 	h := httpapi.New(w.cfg)
 	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("admin")) }
