@@ -28,7 +28,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,doctor,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
@@ -61,6 +61,7 @@ internal/idtoken                 internal/provider coreos/go-oidc  # apart, so t
 internal/keyfile                 internal/secret
 internal/rescue                  internal/secret
 
+internal/doctor                  internal/{config,provider,wire}
 internal/simulate                internal/{broker,circuit,config,config/yamlfile,connection,item,provider,refresh,schedule,secret}  # a day and a year of the above, for tools/simulate
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 

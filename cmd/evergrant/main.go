@@ -39,6 +39,7 @@ type commands struct {
 	StandIn    standInCommand    `cmd:"" group:"connections" help:"Refresh tokens for software that insists on refreshing by itself."`
 	Revive     reviveCommand     `cmd:"" group:"connections" help:"After an incident at a provider: take back its verdicts, without the users."`
 
+	Doctor doctorCommand `cmd:"" group:"operate" help:"Find what is wrong, with what to do about it. Changes nothing."`
 	Rescue rescueCommand `cmd:"" group:"operate" help:"Replay tokens that could not be saved when they came."`
 	Chunks chunksCommand `cmd:"" group:"operate" help:"Replay refreshes that were given up, on AWS."`
 

@@ -114,6 +114,7 @@ func openNode(c nodeConfig) (*node, error) {
 		TickTime: 42 * time.Second, Spread: 40 * time.Second,
 		Ready:  (&probe{now: c.Now, writable: n.db.Writable}).ready,
 		Timers: true, Horizon: refresh.HorizonLocal, Epoch: epoch,
+		Place: filePlace(filepath.Join(c.Data, storeFile)),
 	})
 	n.face = httpapi.Config{
 		Broker: n.broker, Keys: c.Settings, Log: c.Log, Now: c.Now, Version: version(), Catalog: config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs},

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/config"
+	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/wire"
@@ -185,5 +187,61 @@ func TestThreat_T72_dev_is_on_loopback_only(t *testing.T) {
 		if !strings.Contains(err.Error(), "this machine only") {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// T51: a backup that was restored is known as one until the restore epoch was raised.
+func TestARestoredStoreIsKnown(t *testing.T) {
+	settings, err := yamlfile.Parse([]byte("public_url: https://auth.example.com\nintegrations:\n  askfred: {client_id: a, client_secret: \"${env:A}\", return_to: [\"https://app.example.com/x\"]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	run := func(do func(n *node)) (moved bool) {
+		t.Helper()
+		n, err := openNode(nodeConfig{
+			Settings: settings, Data: data, Now: time.Now, Log: slog.New(slog.DiscardHandler), Secrets: config.FileResolver(func(string) string { return "x" }, os.ReadFile),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.broker.Tick(t.Context(), time.Now().Unix()/60); err != nil {
+			t.Fatal(err)
+		}
+		do(n)
+		d, err := n.broker.Diagnose(t.Context())
+		if err := errors.Join(err, n.close()); err != nil {
+			t.Fatal(err)
+		}
+		if d.LastTick == 0 {
+			t.Error("no tick is known")
+		}
+		return d.Moved
+	}
+	nothing := func(*node) {}
+	if run(nothing) || run(nothing) {
+		t.Fatal("a store that stayed where it is counts as restored")
+	}
+	store := filepath.Join(data, storeFile)
+	backup, err := os.ReadFile(store)
+	if err == nil {
+		err = os.WriteFile(store+".restored", backup, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(store+".restored", store)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	raise := func(n *node) {
+		if _, err := n.raiseEpoch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !run(nothing) || !run(raise) { // it counts from the next start
+		t.Error("a restored store is not known as one")
+	}
+	if run(nothing) {
+		t.Error("the raised epoch does not settle it")
 	}
 }

@@ -91,11 +91,10 @@ func (c *resealCommand) Run(p *process) error {
 		path = ""
 		if r.Next != nil {
 			path = "/v1/admin/reseal?cursor=" + url.QueryEscape(*r.Next)
-			if p.terminal {
-				p.sayf("%d connections so far", sum.Resealed+sum.Current+sum.Busy+sum.Failed)
-			}
+			p.progressf("%d connections so far", sum.Resealed+sum.Current+sum.Busy+sum.Failed)
 		}
 	}
+	p.progressEnd()
 	if c.JSON {
 		err = p.printJSON(sum)
 	} else {

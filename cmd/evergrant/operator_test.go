@@ -61,7 +61,7 @@ func TestResealFollowsTheCursor(t *testing.T) {
 	if err := (&resealCommand{s}).Run(p); err != nil || out.String() != "sealed anew: 1020, under the newest key already: 5, busy: 1, cannot be opened: 0\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if !slices.Equal(*asked, []string{"POST /v1/admin/reseal", "POST /v1/admin/reseal?cursor=a%2Bb"}) || !strings.HasPrefix(says.String(), "1005 connections so far\n") {
+	if !slices.Equal(*asked, []string{"POST /v1/admin/reseal", "POST /v1/admin/reseal?cursor=a%2Bb"}) || !strings.Contains(says.String(), "1005 connections so far") {
 		t.Errorf("asked %v, said %q", *asked, says)
 	}
 	if err := (&resealCommand{s}).Run(p); err == nil || !strings.Contains(err.Error(), "3 connections") {

@@ -47,6 +47,23 @@ func (p *process) printJSON(v any) error {
 	return nil
 }
 
+// progressf shows how far a long work is, in one line that is written over and over. Only
+// whoever is watching sees it.
+func (p *process) progressf(format string, args ...any) {
+	if p.terminal {
+		_, _ = fmt.Fprintf(p.stderr, "\r\x1b[K"+format, args...)
+	}
+}
+
+// progressEnd takes that line away.
+func (p *process) progressEnd() { p.progressf("") }
+
+// firstLine is s without what stands below it.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
 // table prints rows with their columns aligned, the first one the head.
 func (p *process) table(rows [][]string) {
 	widths := []int{}

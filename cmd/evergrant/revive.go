@@ -34,7 +34,9 @@ func (c *reviveCommand) Run(p *process) error {
 		sum.Recovered, sum.Refused, sum.Reopened = sum.Recovered+r.Recovered, sum.Refused+r.Refused, sum.Reopened+r.Reopened
 		sum.Stopped = r.Stopped
 		more = r.More && r.Stopped == nil
+		p.progressf("%d connections so far", sum.Recovered+sum.Refused+sum.Reopened)
 	}
+	p.progressEnd()
 	if c.JSON {
 		return p.printJSON(sum)
 	}

@@ -85,7 +85,7 @@ func simulatedSettings(sims *simprovider.Server, origin, keyHash string, returnT
 	file, err := json.Marshal(map[string]any{
 		"public_url": origin, "deployment": "simulated", "integrations": integrations,
 		"api_keys": []any{map[string]any{
-			"name": "app", "hash": keyHash, "allow": []string{config.ScopeConnect, config.ScopeToken, config.ScopeManage},
+			"name": "app", "hash": keyHash, "allow": []string{config.ScopeConnect, config.ScopeToken, config.ScopeManage, config.ScopeAdmin},
 			"integrations": []string{"*"}, "owners": []string{"*"},
 		}},
 	})

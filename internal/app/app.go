@@ -189,7 +189,7 @@ func (p Parts) config(resolve config.Resolver, rescue refresh.Rescuer) broker.Co
 	c := broker.Config{
 		Settings: p.Settings, Secrets: config.NewSecrets(resolve, p.Now), Store: p.Store,
 		Keys:     secret.NewKeyring(p.Env.Deployment, p.Wrapper, p.Store),
-		Provider: egress.New(p.Settings, p.Now, "evergrant/"+Version()), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Metrics: p.Metrics,
+		Provider: egress.New(p.Settings, p.Now, "evergrant/"+Version()), Rescue: rescue, Now: p.Now, Log: p.Log, Epoch: p.Env.Epoch, Place: "table " + p.Env.ConnectionsTable, Metrics: p.Metrics,
 		Events: p.Events,
 	}
 	if p.IDTokens != nil {

@@ -244,6 +244,8 @@ type ClientView struct {
 	Since     int64  // unix s
 	Reason    string
 	NextProbe int64 // unix s
+	// SecretSince, unix s, is when this client id and secret were first seen; 0 unknown.
+	SecretSince int64
 }
 
 // ReviveRequest takes back the verdicts of an incident.

@@ -61,6 +61,9 @@ type Config struct {
 	Ready func(ctx context.Context) error
 	// Epoch is the deployment's restore epoch; 0 until a restore.
 	Epoch int64
+	// Place is where the store lies, in words that change when it is restored from a
+	// backup: the name of a table, the number of a file. "": nobody can tell.
+	Place string
 	// Horizon is how long a refusal in doubt is held back, s; 0: the protocol's.
 	Horizon int64
 	// Events, where set, is told what becomes of connections and integrations. Nil: nobody

@@ -39,6 +39,7 @@ func (b *Broker) clientView(ctx context.Context, i *config.Integration, c *confi
 		return v
 	}
 	s, err := b.circuits.Status(ctx, circuit.Client{Integration: i.Name, Name: c.Name, Generation: gen})
+	v.SecretSince = s.FirstSeen
 	if err == nil && s.Open {
 		v.Circuit, v.Since, v.Reason, v.NextProbe = "open", s.Since, s.Reason, s.NextProbe
 	}

@@ -54,6 +54,7 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 		b.Log.Error("the schedule's cursor stands in the future and is set back", "cursor", cursor, "minute", minute)
 		rep.Reset, from = true, 0
 	}
+	b.notePlace(ctx)
 	if err := b.Keys.Load(ctx, secret.PurposeToken); err != nil {
 		b.Log.Warn("data key", "error", err.Error()) // a warm one serves on; this follows a rotation
 	}

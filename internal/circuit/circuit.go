@@ -60,6 +60,8 @@ type Status struct {
 	Owed      int64 // how often slots were owed; see Walked
 	// PausedUntil, unix s: the provider asked for no requests before it. 0 for none.
 	PausedUntil int64
+	// FirstSeen, unix s, is when this configuration of the client was first seen; 0 unknown.
+	FirstSeen int64
 	// Young is true for an hour after the client's configuration was changed.
 	Young bool
 }
@@ -143,7 +145,7 @@ func (b *Breaker) Look(ctx context.Context, c Client) (Status, error) {
 // adopt writes the client's new generation into its circuit: the first one closed, a
 // changed one half-open where it was open, so that the next refresh is its probe.
 func (b *Breaker) adopt(ctx context.Context, c Client, old item.Item, now int64) (item.Item, error) {
-	u := item.Update{Target: item.Any, Set: []item.Assign{item.Put("gen", c.Generation)}}
+	u := item.Update{Target: item.Any, Set: []item.Assign{item.Put("gen", c.Generation), item.Put("gen_at", now)}}
 	if old.String("gen") == "" {
 		u.If = []item.Cond{item.Lacks("gen")}
 		u.Set = append(u.Set, item.Put("state", "closed"))
@@ -170,7 +172,7 @@ func statusOf(i item.Item, now int64) Status {
 	s := Status{
 		Open: i.String("state") == "open", Since: i.Int("since"), Reason: i.String("reason"),
 		NextProbe: i.Int("next_probe"), WalkFrom: i.Int("walk_from"),
-		Owed: i.Int("owed"), PausedUntil: i.Int("pause_until"),
+		Owed: i.Int("owed"), PausedUntil: i.Int("pause_until"), FirstSeen: i.Int("gen_at"),
 	}
 	if since := i.Int("gen_since"); since != 0 && now-since < youngTime {
 		s.Young = true

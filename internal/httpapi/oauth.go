@@ -69,6 +69,9 @@ func (x *exchange) oauthToken() (answer, error) {
 
 func oauthTokenOf(t broker.TokenView, standIn secret.Text, now int64) wire.OAuthToken {
 	out := wire.OAuthToken{AccessToken: t.AccessToken.Reveal(), TokenType: t.TokenType, RefreshToken: standIn.Reveal(), Scope: t.Scope}
+	if out.TokenType == "" {
+		out.TokenType = "Bearer" // required (RFC 6749 section 5.1), and what a provider means that tells none
+	}
 	if t.UseUntil != 0 {
 		// Never 0: x/oauth2 and its kin read that as a token that does not expire.
 		out.ExpiresIn = max(t.UseUntil-now, 1)

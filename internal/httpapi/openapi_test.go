@@ -107,7 +107,7 @@ func TestDocumentHasTheMembers(t *testing.T) {
 		"Problem": wire.Problem{}, "ConnectionList": wire.List[wire.Connection]{}, "IntegrationList": wire.List[wire.Integration]{}, "HourList": wire.List[wire.Hour]{},
 		"StandInRequest": wire.StandInRequest{}, "NewStandIn": wire.NewStandIn{}, "StandIn": wire.StandIn{}, "StandInList": wire.List[wire.StandIn]{},
 		"Event": wire.Event{}, "Webhook": wire.Webhook{}, "DeadLetter": wire.DeadLetter{}, "DeadLetterList": wire.List[wire.DeadLetter]{},
-		"OAuthToken": wire.OAuthToken{}, "OAuthError": wire.OAuthError{},
+		"Diagnosis": wire.Diagnosis{}, "OAuthToken": wire.OAuthToken{}, "OAuthError": wire.OAuthError{},
 	} {
 		schema := doc.Components.Schemas[name]
 		if schema == nil {

@@ -78,7 +78,7 @@ func integrationOf(v broker.IntegrationView) wire.Integration {
 	for _, c := range v.Clients {
 		i.Clients = append(i.Clients, wire.Client{Name: c.Name, State: c.State, Circuit: wire.Circuit{
 			State: c.Circuit, Since: wire.TimeOrNull(c.Since), Reason: wire.TextOrNull(c.Reason), NextProbeAt: wire.TimeOrNull(c.NextProbe),
-		}})
+		}, SecretSince: wire.TimeOrNull(c.SecretSince)})
 	}
 	return i
 }
@@ -188,4 +188,15 @@ func admin(command string) operation {
 		}
 		return reply(http.StatusOK, result)
 	}
+}
+
+// diagnosis is GET /v1/admin/doctor.
+func (x *exchange) diagnosis() (answer, error) {
+	d, err := x.Broker.Diagnose(x.r.Context())
+	if err != nil {
+		return answer{}, err
+	}
+	return reply(http.StatusOK, wire.Diagnosis{
+		Now: wire.Time(d.Now), LastTickAt: wire.TimeOrNull(d.LastTick), RestoreEpoch: d.Epoch, StoreMoved: d.Moved,
+	})
 }

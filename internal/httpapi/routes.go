@@ -57,6 +57,7 @@ func routes() []route {
 	list = append(list, route{http.MethodPost, "/v1/admin/revive", config.ScopeAdmin, nil, (*exchange).revive})
 	list = append(list, route{http.MethodPost, "/v1/admin/reseal", config.ScopeAdmin, []string{"cursor"}, (*exchange).reseal})
 	list = append(list, route{http.MethodGet, "/v1/admin/webhook-dead-letters", config.ScopeAdmin, nil, admin("webhook-dead-letters")})
+	list = append(list, route{http.MethodGet, "/v1/admin/doctor", config.ScopeAdmin, nil, (*exchange).diagnosis})
 	return append(list, route{http.MethodGet, "/v1/admin/export", config.ScopeAdmin, nil, admin("export")})
 }
 

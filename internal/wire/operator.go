@@ -22,6 +22,8 @@ type Client struct {
 	Name    string  `json:"name"`
 	State   string  `json:"state"` // current or draining
 	Circuit Circuit `json:"circuit"`
+	// SecretSince is when this client id and secret were first seen; null: not known.
+	SecretSince *time.Time `json:"secret_since"`
 }
 
 // Circuit says whether anything is sent for a client.
@@ -38,6 +40,16 @@ type Hour struct {
 	Integration string           `json:"integration"`
 	Outcomes    map[string]int64 `json:"outcomes"`
 	LatenessS   map[string]int64 `json:"lateness_s"` // p50, p90, p99 and max of due to saved
+}
+
+// Diagnosis is the answer of GET /v1/admin/doctor: what only the server can tell.
+type Diagnosis struct {
+	Now          time.Time  `json:"now"`          // by the server's clock
+	LastTickAt   *time.Time `json:"last_tick_at"` // the last minute that the schedule has finished; null: none yet
+	RestoreEpoch int64      `json:"restore_epoch"`
+	// StoreMoved: the store is not where it was in this epoch, as after a restore whose
+	// epoch was not raised.
+	StoreMoved bool `json:"store_moved"`
 }
 
 // Health is the answer of GET /healthz.
