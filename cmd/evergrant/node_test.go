@@ -219,8 +219,10 @@ func TestARestoredStoreIsKnown(t *testing.T) {
 		return d.Moved
 	}
 	nothing := func(*node) {}
-	if run(nothing) || run(nothing) {
-		t.Fatal("a store that stayed where it is counts as restored")
+	for range 2 {
+		if run(nothing) {
+			t.Fatal("a store that stayed where it is counts as restored")
+		}
 	}
 	store := filepath.Join(data, storeFile)
 	backup, err := os.ReadFile(store)

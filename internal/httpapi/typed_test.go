@@ -58,11 +58,11 @@ func TestACodeIsGoodInItsSessionAlone(t *testing.T) {
 // the right one is worth nothing, and the link is dead.
 func TestFiveWrongCodesEndTheSession(t *testing.T) {
 	w := newWorld(t)
-	session, link, code := w.typing("alice")
+	session, link, _ := w.typing("alice")
 	for _, left := range []string{"4 tries are left", "3 tries are left"} {
 		w.Confirm("all", session, "BBBB-BBBB", "alice").Want(t, 400, left)
 	}
-	code = w.lastPage(link) // another opening, another code, the same tries
+	code := w.lastPage(link) // another opening, another code, the same tries
 	for _, left := range []string{"2 tries are left", "1 try is left"} {
 		w.Confirm("all", session, "BBBB-BBBB", "alice").Want(t, 400, left)
 	}
