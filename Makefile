@@ -91,6 +91,18 @@ fmt: ## Format the source
 providers-docs: ## Write docs/providers from the catalogue
 	@go run ./tools/providersdocs
 
+# One target at a time: go test fuzzes one, and takes every core for it. The seeds, and
+# whatever a run has found, are ordinary tests at any other time.
+FUZZTIME ?= 60s
+.PHONY: fuzz
+fuzz: ## Fuzz each parser of foreign input for a minute (FUZZTIME=60s FUZZ=FuzzToken)
+	@grep -ro --include='*_test.go' --exclude-dir=build '^func Fuzz[A-Za-z0-9]*' . | sort | while IFS=: read -r file target; do \
+		target=$${target#func }; \
+		case "$$target" in $(or $(FUZZ),*)) ;; *) continue ;; esac; \
+		echo "$$target in $$(dirname $$file)"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" || exit 1; \
+	done
+
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities (asks vuln.go.dev, so CI without the internet cannot)
 	$(LINTER) govulncheck ./...

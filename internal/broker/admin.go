@@ -128,7 +128,7 @@ func (b *Broker) resealOne(ctx context.Context, id string, run *resealing) error
 // resealWrite is the write that seals a connection's tokens anew; current: there is
 // nothing to do.
 func (b *Broker) resealWrite(ctx context.Context, rec connection.Record) (w connection.Reseal, current bool, err error) {
-	w = connection.Reseal{Gen: rec.Gen, OldAccess: rec.Access, OldRT: rec.Refresh}
+	w = connection.Reseal{Gen: rec.Gen, OldAccess: rec.Access, OldRT: rec.Refresh, OldFields: rec.SecretFields}
 	current = true
 	for _, f := range []struct {
 		place  secret.Place
@@ -137,6 +137,7 @@ func (b *Broker) resealWrite(ctx context.Context, rec connection.Record) (w conn
 	}{
 		{refresh.AccessPlace(rec.ID, rec.TokGen), rec.Access, &w.Access},
 		{refresh.RefreshPlace(rec.ID, rec.TokGen), rec.Refresh, &w.RefreshTok},
+		{refresh.FieldsPlace(rec.ID), rec.SecretFields, &w.Fields},
 	} {
 		if f.old == "" {
 			continue

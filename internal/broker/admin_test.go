@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -15,6 +17,12 @@ func TestRotateAndReseal(t *testing.T) {
 	w := newWorld(t, "")
 	ids := w.connect("one", 5)
 	b := w.start()
+	w.Must(b.Keys.Load(t.Context(), secret.PurposeToken))
+	hidden, err := b.Keys.Seal(secret.PurposeToken, refresh.FieldsPlace(ids[0]), secret.New(`{"instance":"https://x.example"}`))
+	w.Must(err)
+	with := w.Item(ids[0])
+	with["secret_fields"] = item.Bytes(hidden)
+	w.PutItem(ids[0], with)
 	keys, err := b.RotateKeys(t.Context())
 	if err != nil || keys.Token != 2 {
 		t.Fatalf("%+v, %v", keys, err)
@@ -35,6 +43,13 @@ func TestRotateAndReseal(t *testing.T) {
 		if _, err := b.Token(t.Context(), caller(), id, 60, nil); err != nil {
 			t.Errorf("%s does not open: %v", id, err)
 		}
+	}
+	fields := []byte(w.Record(ids[0]).SecretFields)
+	if _, n, err := b.Keys.KeyOf(fields); err != nil || n != b.Keys.Primary(secret.PurposeToken) {
+		t.Errorf("the secret fields are sealed under key %d, %v", n, err)
+	}
+	if text, err := b.Keys.Open(t.Context(), secret.PurposeToken, refresh.FieldsPlace(ids[0]), fields); err != nil || text.Reveal() != `{"instance":"https://x.example"}` {
+		t.Errorf("the secret fields: %v", err)
 	}
 }
 

@@ -508,11 +508,13 @@ func (w Erase) Update() item.Update {
 	return u
 }
 
-// Reseal stores the same tokens under a newer data key, unless anything moved.
+// Reseal stores the same tokens and secret fields under a newer data key, unless anything
+// moved.
 type Reseal struct {
 	Gen                int64
 	OldAccess, OldRT   item.Bytes
 	Access, RefreshTok item.Bytes
+	OldFields, Fields  item.Bytes
 }
 
 // Update implements Write.
@@ -521,7 +523,7 @@ func (w Reseal) Update() item.Update {
 	for _, f := range []struct {
 		name     string
 		old, new item.Bytes
-	}{{"at", w.OldAccess, w.Access}, {"rt", w.OldRT, w.RefreshTok}} {
+	}{{"at", w.OldAccess, w.Access}, {"rt", w.OldRT, w.RefreshTok}, {"secret_fields", w.OldFields, w.Fields}} {
 		if f.old != "" {
 			u.If = append(u.If, item.Eq(f.name, f.old))
 			u.Set = append(u.Set, item.Put(f.name, f.new))
