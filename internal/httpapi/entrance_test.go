@@ -11,9 +11,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // serve sends a request past net/http's server, for spellings that its client
@@ -173,11 +175,21 @@ func TestAdminCommands(t *testing.T) {
 		"chunk-replay": func(context.Context) (any, error) {
 			return map[string]any{"replayed": 3, "pending": 0, "more": false}, nil
 		},
+		"webhook-replay": func(context.Context) (any, error) {
+			return map[string]any{"replayed": 1, "pending": 0, "more": false}, nil
+		},
+		"webhook-dead-letters": func(context.Context) (any, error) {
+			return wire.List[wire.DeadLetter]{Items: []wire.DeadLetter{{
+				ID: "evt_1", Type: "connection.created", Endpoint: "https://app.example.com", Tries: 10, Error: "status 500", At: time.Unix(1_700_000_000, 0).UTC(),
+			}}}, nil
+		},
 	}
 	h := httpapi.New(w.cfg)
 	asAdmin := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+w.Key("admin")) }
 	serve(t, h, "POST", "/v1/admin/chunk-replay", asAdmin).Want(t, 200, `"replayed":3`)
 	serve(t, h, "GET", "/v1/admin/chunk-replay", asAdmin).Want(t, 405, "")
+	serve(t, h, "POST", "/v1/admin/webhook-replay", asAdmin).Want(t, 200, `"replayed":1`)
+	serve(t, h, "GET", "/v1/admin/webhook-dead-letters", asAdmin).Want(t, 200, `"endpoint":"https://app.example.com"`)
 	serve(t, h, "POST", "/v1/admin/reseal", asAdmin).Want(t, 200, `"next":null`)
 	serve(t, h, "POST", "/v1/admin/reseal?cursor=forged", asAdmin).Want(t, 400, "cursor")
 }
