@@ -38,7 +38,7 @@ func missing(t *testing.T, c *cloud) {
 	} {
 		session, back := d.with(c.settings).session("askfred", "tenant-7")
 		d.call(503, "POST", "/v1/connect-sessions/"+session+"/confirm", `{"confirm":"`+back.Get("evergrant_confirm")+`","owner":"tenant-7"}`)
-		if !strings.Contains(d.log.String(), c.says) {
+		if !d.says(c.says) {
 			t.Errorf("%s: the log does not name %s", c.what, c.says)
 		}
 	}
@@ -49,7 +49,7 @@ func missing(t *testing.T, c *cloud) {
 		f := d.start("RefreshFunction", func(c *runtimeapi.Config) { c.Env[name] = value })
 		_, _ = f.Invoke(context.Background(), []byte(`{"tick":"2026-03-12T19:03:00Z"}`)) // what it answers is not the matter
 		f.Close()
-		if !strings.Contains(d.log.String(), value) {
+		if !d.says(value) {
 			t.Errorf("%s=%s is not named", name, value)
 		}
 	}

@@ -133,11 +133,12 @@ func (s *stack) listen(bus string) {
 }
 
 // told takes the events off that queue: their types, in order, each after the connection or
-// the integration that it is about.
+// the integration that it is about. One that came again is told once.
 func (s *stack) told() []string {
 	s.t.Helper()
 	url := map[string]any{"QueueUrl": queueURL(s.ref("EventBus") + "-told"), "MaxNumberOfMessages": 10}
 	var out []string
+	known := map[string]bool{}
 	for {
 		messages := list(s.cloud.call(s.t, "sqs", "ReceiveMessage", url), "Messages")
 		if len(messages) == 0 {
@@ -151,6 +152,10 @@ func (s *stack) told() []string {
 			if err := json.Unmarshal([]byte(text(m, "Body")), &e); err != nil || e.Type != e.Detail.Type {
 				s.t.Fatalf("on the bus: %s, %v", text(m, "Body"), err)
 			}
+			if known[e.Detail.ID] {
+				continue
+			}
+			known[e.Detail.ID] = true
 			out = append(out, cmp.Or(e.Detail.ConnectionID, e.Detail.Integration)+" "+e.Type)
 		}
 	}
