@@ -5,8 +5,8 @@
 //
 //	make bench-init
 //
-// The binaries are measured in turn, one of each in every round, so that what disturbs the
-// machine disturbs all alike. A ratio is that of the medians. The time holds nothing of
+// One of each binary is measured in every round, in an order drawn anew, so that what disturbs
+// the machine disturbs all alike. A ratio is that of the medians. The time holds nothing of
 // Lambda's own: no download, no start of an environment.
 package main
 
@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,7 +89,8 @@ func run(ctx context.Context, out io.Writer, here, zips string, rounds int) ([]l
 	}
 	took := map[string][]time.Duration{}
 	for n := range rounds + 3 { // the first three fill the caches of the system
-		for _, name := range names {
+		for _, k := range rand.Perm(len(names)) {
+			name := names[k]
 			f := functions[name]
 			d, err := f.Provision(ctx)
 			f.Shutdown()
