@@ -166,7 +166,7 @@ func suites(root string) []suite {
 			limit: 10 * time.Minute,
 		},
 		{
-			name:    "race",
+			name: "race",
 			// Not the rehearsals of all providers: minutes of the same code, one goroutine at a time.
 			command: []string{"sh", "-c", "go test -json -race -timeout=20m $(go list ./... | grep -v /test/providers)"},
 			goTest:  true,
