@@ -21,15 +21,19 @@ type job struct {
 	why         refresh.Why
 }
 
+// guard is deferred around the work on one item: one that brings its worker down is set
+// aside, since the others must not suffer for it.
+func (t *ticking) guard(key string) {
+	if recover() != nil { // its text may hold anything, the stack holds none of it
+		t.b.Log.Error("an item is set aside: the work on it panicked", "item", key, "stack", string(debug.Stack()))
+		t.count("set_aside")
+	}
+}
+
 // refreshNow does one job. One that brings its worker down is set aside: the others
 // must not suffer for it, nor come again and again with it.
 func (t *ticking) refreshNow(j job) {
-	defer func() {
-		if recover() != nil { // its text may hold anything, the stack holds none of it
-			t.b.Log.Error("a connection is set aside: its refresh panicked", "connection", j.id, "stack", string(debug.Stack()))
-			t.count("set_aside")
-		}
-	}()
+	defer t.guard(j.id)
 	b := t.b
 	rep := b.refreshOne(t.ctx, refresh.Input{ID: j.id, Why: j.why, Minute: j.minute})
 	if rep.Record.Integration != "" {

@@ -229,8 +229,8 @@ func (t *ticking) put(jobs []job) {
 	t.chunked += len(jobs)
 }
 
-// aside runs what is no refresh, once there is room, if there is time for it.
-func (t *ticking) aside(f func()) {
+// aside runs what is no refresh of the item, once there is room, if there is time for it.
+func (t *ticking) aside(key string, f func()) {
 	select {
 	case t.slots <- struct{}{}:
 	case <-t.begin.Done():
@@ -242,6 +242,7 @@ func (t *ticking) aside(f func()) {
 	}
 	t.group.Go(func() {
 		defer func() { <-t.slots }()
+		defer t.guard(key)
 		f()
 	})
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,9 +55,10 @@ func TestReviveRecoversAnIncident(t *testing.T) {
 			t.Error("an older verdict was taken back")
 		}
 	}
-	last := w.Record(ids[0]).Journal.Entries()
-	if n := len(last); n < 2 || last[n-2].Outcome != connection.OutcomeRevived || last[n-1].Outcome != connection.OutcomeSaved {
-		t.Errorf("journal %+v", last)
+	entries := w.Record(ids[0]).Journal.Entries()
+	n := slices.IndexFunc(entries, func(e connection.Entry) bool { return e.Outcome == connection.OutcomeRevived })
+	if n < 0 || n+1 >= len(entries) || entries[n+1].Outcome != connection.OutcomeSaved {
+		t.Errorf("journal %+v", entries)
 	}
 	rep, err = b.Revive(t.Context(), caller(), broker.ReviveRequest{Integration: "one", Since: since})
 	if err != nil || rep != (broker.ReviveReport{}) {

@@ -235,8 +235,8 @@ func (t *ticking) walk(partition, integration string) error {
 func (b *Broker) todo(ctx context.Context, t *ticking, from, minute int64) error {
 	return inParallel(schedule.Todos(from, minute), func(p string) error {
 		return errors.Join(
-			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(func() { t.takeUp(id) }) }),
-			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.aside(func() { t.finishSession(hash) }) }))
+			b.each(ctx, b.Store.Connections, p, func(id string) { t.aside(id, func() { t.takeUp(id) }) }),
+			b.each(ctx, b.Store.Authorizations, p, func(hash string) { t.aside(hash, func() { t.finishSession(hash) }) }))
 	})
 }
 
@@ -420,7 +420,7 @@ func (b *Broker) audit(ctx context.Context, t *ticking) error {
 		}
 		for _, id := range page.Keys {
 			if validID(id, "conn_") {
-				t.aside(func() { b.auditOne(t, id) })
+				t.aside(id, func() { b.auditOne(t, id) })
 			}
 		}
 		if after = page.Next; after == "" {
