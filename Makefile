@@ -142,8 +142,8 @@ bench: ## Run the benchmarks (BENCH=pattern)
 
 .PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients
 reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients ## Fetch all of the following
-.PHONY: reference-typescript reference-python
-reference: reference-typescript reference-python
+.PHONY: reference-typescript reference-python reference-schemathesis
+reference: reference-typescript reference-python reference-schemathesis
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
 reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
@@ -152,6 +152,7 @@ reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 
 reference-oauth-clients: $(REFERENCE)/oauth-clients/ready ## Fetch OAuth clients in JavaScript and Python (needs npm and Python 3)
 reference-typescript: $(REFERENCE)/typescript/ready ## Fetch what the TypeScript client is built with (needs npm)
 reference-python: $(REFERENCE)/python/ready ## Fetch what the Python client is tested with (needs Python 3.10)
+reference-schemathesis: $(REFERENCE)/schemathesis/ready ## Fetch schemathesis (needs Python 3.11)
 
 # A folder is complete when its file `ready` is there, which is written last.
 $(REFERENCE)/dynamodb/ready: test/dynamodb/pom.xml test/dynamodb/SHA256SUMS
@@ -177,7 +178,8 @@ $(REFERENCE)/chromium/ready: tools/find-chromium
 $(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt
 $(REFERENCE)/moto/ready: test/moto/requirements.txt
 $(REFERENCE)/python/ready: clients/python/requirements-test.txt
-$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready $(REFERENCE)/python/ready:
+$(REFERENCE)/schemathesis/ready: test/schemathesis/requirements.txt
+$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready $(REFERENCE)/python/ready $(REFERENCE)/schemathesis/ready:
 	rm -rf $(@D) && mkdir -p $(@D)
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<

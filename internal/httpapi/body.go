@@ -59,8 +59,8 @@ func (x *exchange) read() ([]byte, error) {
 }
 
 // unmarshal is json.Unmarshal for one object without its leniency: it takes neither
-// unknown, repeated nor differently spelled members, neither bytes that are not UTF-8
-// nor anything behind the object.
+// unknown, repeated nor differently spelled members, neither null, which it would take for
+// any type, nor bytes that are not UTF-8 nor anything behind the object.
 func unmarshal(body []byte, into any) error {
 	if !utf8.Valid(body) {
 		return invalid("The body is not UTF-8.")
@@ -145,6 +145,8 @@ func (s scanner) value(depth int) error {
 		return s.object(depth + 1)
 	case json.Delim('['):
 		return s.array(depth + 1)
+	case nil:
+		return invalid("null is no value of a request: leave out what is not to be said.")
 	}
 	return nil
 }

@@ -119,8 +119,8 @@ func (x *exchange) list() (answer, error) {
 		Owner: x.query["owner"], Integration: x.query["integration"], Status: connection.Status(x.query["status"]),
 		Limit: int(limit), Cursor: x.query["cursor"],
 	}
-	statuses := []connection.Status{"", connection.Connecting, connection.Held, connection.Active, connection.NeedsReauth, connection.Disconnected}
-	if !slices.Contains(statuses, request.Status) {
+	statuses := []connection.Status{connection.Connecting, connection.Held, connection.Active, connection.NeedsReauth, connection.Disconnected}
+	if _, told := x.query["status"]; told && !slices.Contains(statuses, request.Status) {
 		return answer{}, invalid("status has to be connecting, held, active, needs_reauth or disconnected.")
 	}
 	for _, name := range slices.Collect(maps.Keys(x.query)) {

@@ -60,7 +60,10 @@ func TestThreat_T45_a_body_has_one_reading(t *testing.T) {
 	w.Call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","refresh_token":"x","expires_at":"2026-01-01T00:00:00Z"}`).Want(t, 400, "expires_at")
 	w.Call("all", "POST", "/v1/connections", `{"integration":"freeagent","owner":"a","grant_type":"password"}`).Want(t, 400, "grant_type")
 	w.Call("all", "POST", "/v1/connections/conn_a/refresh", `{}`).Want(t, 400, "if_generation is required")
-	w.Call("all", "PATCH", "/v1/connections/conn_a", `{"tags":null}`).Want(t, 400, "tags is required")
+	w.Call("all", "PATCH", "/v1/connections/conn_a", `{}`).Want(t, 400, "tags is required")
+	for _, body := range []string{`{"tags":null}`, `{"tags":{"a":null}}`} {
+		w.Call("all", "PATCH", "/v1/connections/conn_a", body).Want(t, 400, "null is no value")
+	}
 }
 
 var _ = mutant("T64", "internal/httpapi/body.go", `if err != nil || media != "application/json" ||`, `if err != nil || media == "" ||`)
@@ -94,6 +97,7 @@ func TestQueries(t *testing.T) {
 		"/v1/connections?owner=a&ownr=b":                                    `no parameter \"ownr\"`,
 		"/v1/connections?owner=a&tag.=b":                                    `no parameter \"tag.\"`,
 		"/v1/connections?owner=a&status=ready":                              "status has to be",
+		"/v1/connections?owner=a&status=":                                   "status has to be",
 		"/v1/connections?owner=a&limit=101":                                 "limit has to be",
 		"/v1/connections?owner=a&limit=0x10":                                "limit has to be",
 		"/v1/connections?owner=%":                                           "encoded",

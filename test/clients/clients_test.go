@@ -1,5 +1,5 @@
 // Package clients_test runs the clients' own tests against a built evergrant that is killed and
-// restarted between calls, and the examples of docs/clients.md.
+// restarted between calls, the examples of docs/clients.md, and schemathesis against the API.
 package clients_test
 
 import (
@@ -90,7 +90,7 @@ func TestPython(t *testing.T) {
 // run runs a command of a client with the world's address, and returns what it wrote.
 func (w *world) run(t *testing.T, folder string, env []string, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = folder

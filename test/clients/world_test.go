@@ -130,7 +130,7 @@ func (w *world) configure() {
 	file, err := json.Marshal(map[string]any{
 		"integrations": integrations,
 		"api_keys": []any{map[string]any{
-			"name": "app", "hash": hash, "allow": []string{"connect", "token", "manage"}, "integrations": []string{"*"}, "owners": []string{"*"},
+			"name": "app", "hash": hash, "allow": []string{"connect", "token", "manage", "admin", "metrics"}, "integrations": []string{"*"}, "owners": []string{"*"},
 		}},
 	})
 	if err != nil {

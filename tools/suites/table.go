@@ -42,7 +42,7 @@ type need struct {
 // alone, so that what runs where does not depend on who runs it.
 var references = [...]string{
 	"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS",
-	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD",
+	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD", "EVERGRANT_SCHEMATHESIS",
 }
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
@@ -119,6 +119,14 @@ func suites(root string) []suite {
 			goTest:  true, whole: true,
 			env:   []string{"EVERGRANT_CLIENT_PYTHON=" + filepath.Join(reference, "python")},
 			needs: []need{fetched(reference, "python", "the Python packages of the clients' tests")},
+			limit: 10 * time.Minute,
+		},
+		{
+			name:    "schemathesis",
+			command: []string{"go", "test", "-json", "-count=1", "-run", "^TestSchemathesis$", "./test/clients"},
+			goTest:  true, whole: true,
+			env:   []string{"EVERGRANT_SCHEMATHESIS=" + filepath.Join(reference, "schemathesis")},
+			needs: []need{fetched(reference, "schemathesis", "schemathesis")},
 			limit: 10 * time.Minute,
 		},
 		{
