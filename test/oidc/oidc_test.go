@@ -427,7 +427,8 @@ func (s *stage) aWrongSecretSuspends(t *testing.T) {
 	if len(list.Items) != 1 || list.Items[0].Status != "suspended" {
 		t.Errorf("the integrations are %+v", list.Items)
 	}
-	_, problem := r.consent(t, wire.SessionRequest{LoginHint: "bob"})
+	// Nobody is sent to a consent that could not be finished.
+	_, problem := try[wire.NewSession](t, r, http.MethodPost, "/v1/connect-sessions", wire.SessionRequest{Integration: integrationName, Owner: owner, LoginHint: "bob"})
 	refused(t, problem, "integration_suspended")
 
 	r.integration["client_secret"] = r.client.Secret
