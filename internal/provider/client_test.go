@@ -307,7 +307,7 @@ func tokenThatNeverLeftIsNotLost(t *testing.T) {
 	defer tlsServer.Close()
 	old := httptest.NewUnstartedServer(tlsServer.Config.Handler)
 	old.Config.ErrorLog = discardLog()
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11}
+	old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	old.StartTLS()
 	defer old.Close()
 	loopback := &provider.Client{AllowLoopback: true}
