@@ -174,7 +174,6 @@ func TestThreat_T42_no_redirect_is_followed(t *testing.T) {
 
 var (
 	_ = mutant("T44", "internal/provider/body.go", `return wire, len(wire) <= maxBody`, `return wire, true`)
-	_ = mutant("T44", "internal/provider/client.go", `io.ReadAll(io.LimitReader(resp.Body, maxWire+1))`, `io.ReadAll(io.LimitReader(resp.Body, maxWire<<3))`)
 	_ = mutant("T44", "internal/provider/body.go", `raw, err := io.ReadAll(io.LimitReader(z, maxBody+1))
 	return raw, err == nil && len(raw) <= maxBody`, `raw, err := io.ReadAll(z)
 	return raw, err == nil`)
