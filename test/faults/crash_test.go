@@ -248,28 +248,27 @@ func TestFault_F06_an_event_comes_while_another_is_delivered(t *testing.T) {
 // Nobody listens for a day. Everything that happened meanwhile is told afterwards, and
 // what gave way to newer events leaves its numbers out.
 func TestFault_F06_nobody_listens_for_a_day(t *testing.T) {
-	onStores(t, "immediate", func(t *testing.T, w *world) {
-		id := w.Connect("alice")
-		w.SetDeaf(true)
-		for range 3 {
-			if s := w.Reconnect(w.Home, "alice", id); s.State != connection.SessionConnected {
-				t.Fatal(s.State)
-			}
-			w.Advance(time.Minute)
+	w := newWorld(t, "immediate") // one store will do: what it is about are hundreds of ticks
+	id := w.Connect("alice")
+	w.SetDeaf(true)
+	for range 3 {
+		if s := w.Reconnect(w.Home, "alice", id); s.State != connection.SessionConnected {
+			t.Fatal(s.State)
 		}
-		w.UserEnds("alice")
-		_ = w.Home.Force(id)
-		for range 24 * 60 / 5 {
-			w.Advance(5 * time.Minute)
-			w.Home.TickNow()
-		}
-		w.SetDeaf(false)
-		w.toldInTheEnd(id, "connection.created", "connection.reconnected", "connection.needs_reauth")
-		all := w.Deliveries()
-		if first, last := all[len(all)-2], all[len(all)-1]; first.Sequence != 4 || last.Sequence != 5 {
-			t.Errorf("%+v", all)
-		}
-	})
+		w.Advance(time.Minute)
+	}
+	w.UserEnds("alice")
+	_ = w.Home.Force(id)
+	for range 24 * 60 / 5 {
+		w.Advance(5 * time.Minute)
+		w.Home.TickNow()
+	}
+	w.SetDeaf(false)
+	w.toldInTheEnd(id, "connection.created", "connection.reconnected", "connection.needs_reauth")
+	all := w.Deliveries()
+	if first, last := all[len(all)-2], all[len(all)-1]; first.Sequence != 4 || last.Sequence != 5 {
+		t.Errorf("%+v", all)
+	}
 }
 
 var _ = mutant("F07", "internal/connection/writes.go", `putInt(&u, "doubt_at", w.Doubt)`, `_ = w.Doubt`)

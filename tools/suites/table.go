@@ -131,7 +131,7 @@ func suites(root string) []suite {
 		},
 		{
 			name:    "dynamodb",
-			command: append([]string{"tools/dynamodb-run", "go", "test", "-json", "-count=1"}, onDynamoDB...),
+			command: append([]string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "-timeout=14m"}, onDynamoDB...),
 			goTest:  true, whole: true,
 			// Compiles, and downloads modules, before the network is taken away.
 			before: append([]string{"go", "test", "-run", "^$"}, onDynamoDB...),
