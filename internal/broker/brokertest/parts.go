@@ -116,8 +116,8 @@ func OnStores(t *testing.T, test func(t *testing.T, store connection.Store)) {
 			t.Fatal(err)
 		}
 		test(t, connection.Store{
-			Connections:    dynamostore.New(client, connections, item.ConnectionIndexes()),
-			Authorizations: dynamostore.New(client, authorizations, item.AuthorizationIndexes()),
+			Connections:    onlyFiled(dynamostore.New(client, connections, item.ConnectionIndexes())),
+			Authorizations: onlyFiled(dynamostore.New(client, authorizations, item.AuthorizationIndexes())),
 		})
 	})
 }
