@@ -42,7 +42,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	refused, err := rejected(resp, token.api)
+	refused, err := token.api.Refused(resp)
 	if err != nil || !refused || !t.c.refuse(t.key, token) {
 		return resp, err
 	}
@@ -67,7 +67,7 @@ func (t *transport) replay(r *http.Request, body io.ReadCloser, resp *http.Respo
 	if err != nil {
 		return nil, err
 	}
-	refused, err := rejected(resp, token.api)
+	refused, err := token.api.Refused(resp)
 	if refused {
 		t.c.hush(t.key)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/config"
@@ -19,7 +20,9 @@ import (
 type devCommand struct {
 	Listen string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Loopback address to listen on. The simulated providers take the next port."`
 	Data   string `short:"d" default:"${dev_data}" env:"EVERGRANT_DEV_DATA" help:"Folder of the store and the API key."`
-	SimTTL int64  `name:"sim-ttl" default:"120" help:"Life of the simulated providers' access tokens, in seconds."`
+	// Providers are rehearsed in place of those that dev has by itself.
+	Providers []string `placeholder:"ID,…" help:"Simulate these providers of the catalogue, instead of the five that dev has by itself."`
+	SimTTL    int64    `name:"sim-ttl" default:"120" help:"Life of the simulated providers' access tokens, in seconds."`
 	LogLevel
 }
 
@@ -55,7 +58,11 @@ func (c *devCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	settings, err := devSettings(sims, origin, key)
+	all, err := c.integrations(sims)
+	if err != nil {
+		return err
+	}
+	settings, err := devSettings(sims, all, origin, key)
 	if err != nil {
 		return err
 	}
@@ -67,22 +74,30 @@ func (c *devCommand) Run(p *process) error {
 	}
 	s := servers{ctx: p.ctx}
 	s.add(second, sims)
-	s.add(main, devHandler(n, sims, origin, key))
-	p.printf("data:      %s\nproviders: %s/sim/{%s}/\napi key:   %s\n", c.Data, simOrigin, "askfred,freeagent,whenfresh,redbooth,fflogs", key.Reveal())
+	s.add(main, devHandler(n, sims, all, origin, key))
+	p.printf("data:      %s\nproviders: %s/sim/{%s}/\napi key:   %s\n", c.Data, simOrigin, strings.Join(providersOf(all), ","), key.Reveal())
 	p.printf("The simulated providers forget everything when they stop: connections of an earlier run will ask to be reconnected.\n")
 	p.printf("ready: %s\n", origin)
 	return errors.Join(s.wait(n), n.close())
 }
 
-func devSettings(sims *simprovider.Server, origin string, key secret.Text) (*config.Config, error) {
-	if err := register(sims, origin); err != nil {
+// integrations are what this dev simulates.
+func (c *devCommand) integrations(sims *simprovider.Server) ([]simulated, error) {
+	if len(c.Providers) == 0 {
+		return simulatedIntegrations(), nil
+	}
+	return rehearsed(sims, c.Providers, c.SimTTL)
+}
+
+func devSettings(sims *simprovider.Server, all []simulated, origin string, key secret.Text) (*config.Config, error) {
+	if err := register(sims, all, origin); err != nil {
 		return nil, err
 	}
 	returnTo := []string{origin + "/app/*"}
 	for _, port := range returnPorts() {
 		returnTo = append(returnTo, fmt.Sprintf("http://127.0.0.1:%d%s", port, returnPath))
 	}
-	return simulatedSettings(sims, origin, config.HashAPIKey(key), returnTo)
+	return simulatedSettings(sims, all, origin, config.HashAPIKey(key), returnTo)
 }
 
 // listen takes the port and the one after it, or any other for the simulators. The

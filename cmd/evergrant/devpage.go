@@ -16,11 +16,11 @@ import (
 
 // devHandler is the broker with the page of dev at / and under /app/. The page
 // speaks to the broker as an application does: by its API, with a key.
-func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Text) http.Handler {
+func devHandler(n *node, sims *simprovider.Server, all []simulated, origin string, key secret.Text) http.Handler {
 	quiet := n.face // an open page polls each second: its requests are no news
 	quiet.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	page := console.New(console.Config{
-		API: httpapi.New(quiet), Key: key, Origin: origin, Integrations: cards(sims), Now: time.Now,
+		API: httpapi.New(quiet), Key: key, Origin: origin, Integrations: cards(sims, all), Now: time.Now,
 		Faults: func(provider string, kind console.Fault) error { return misbehave(sims, provider, kind) },
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,11 +33,11 @@ func devHandler(n *node, sims *simprovider.Server, origin string, key secret.Tex
 }
 
 // cards are the page's integrations.
-func cards(sims *simprovider.Server) []console.Integration {
+func cards(sims *simprovider.Server, all []simulated) []console.Integration {
 	var list []console.Integration
-	for _, s := range simulatedIntegrations() {
+	for _, s := range all {
 		card := console.Integration{
-			Name: s.name, Provider: s.provider, Title: s.title, About: s.about, Grant: string(s.grant),
+			Name: s.name, Provider: s.provider, Title: s.title, About: s.about, Grant: string(s.grant), Headers: s.headers,
 			Call: func() (method, url, body string) {
 				example, err := sims.Example(s.provider, string(s.grant))
 				if err != nil {

@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"typing":  typing,
 			"word":    word,
 			"copied":  copied,
+			"page":    onPage,
 		},
 	})
 }
@@ -226,6 +227,29 @@ func copied(ts *testscript.TestScript, neg bool, args []string) {
 	token, err := pastedToken(ctx, base+"/sim/"+args[0]+"/account")
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(token+"\n"), 0o600))
+}
+
+// page PATH JSON does what a button of dev's page does. The answer goes to stdout, as
+// after exec.
+func onPage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: page PATH JSON")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, ts.Getenv("EVERGRANT_URL")+args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	r.Header.Set("Evergrant-Page", "1")
+	resp, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s: %s", args[0], resp.Status, body)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answered"), append(body, '\n'), 0o600))
+	ts.Check(ts.Exec("cat", "answered"))
 }
 
 func pastedToken(ctx context.Context, page string) (string, error) {

@@ -21,19 +21,23 @@ type simulated struct {
 	about    string
 	grant    provider.Grant // by which connections begin; refresh_token: imported
 	public   bool           // a client without a secret
+	// Of a provider of the catalogue that is rehearsed; see rehearsed.
+	scopes  []string          // asked for
+	minAge  int64             // seconds before a refresh is accepted; 0: as the entry says
+	headers map[string]string // that its API demands besides the token
 }
 
 // simulatedIntegrations are every dialect with each of its grants.
 func simulatedIntegrations() []simulated {
 	return []simulated{
-		{"askfred", "askfred", "AskFRED", "Doorkeeper: credentials in the body; each refresh rotates and ends the old pair at once; tokens can be revoked.", provider.GrantAuthorizationCode, false},
-		{"freeagent", "freeagent", "FreeAgent", "Basic credentials and a User-Agent; the user is asked once; what becomes of an old refresh token is not documented.", provider.GrantAuthorizationCode, false},
-		{"whenfresh", "whenfresh", "WhenFresh", "No consent page: the user copies a refresh token from the account page, and it stays the same.", provider.GrantRefreshToken, true},
-		{"whenfresh-machine", "whenfresh", "WhenFresh (machine)", "Client credentials by Basic: no user, no refresh token, a new token each hour.", provider.GrantClientCredentials, false},
-		{"redbooth", "redbooth", "Redbooth", "Doorkeeper: each refresh kills the access token handed out before. Nothing can be revoked.", provider.GrantAuthorizationCode, false},
-		{"fflogs", "fflogs", "FF Logs", "GraphQL; a code by Basic; a dead refresh token is called invalid_request.", provider.GrantAuthorizationCode, false},
-		{"fflogs-pkce", "fflogs", "FF Logs (public client)", "No secret: PKCE proves that the code is ours.", provider.GrantAuthorizationCode, true},
-		{"fflogs-client", "fflogs", "FF Logs (public API)", "Client credentials for the data that belongs to no user.", provider.GrantClientCredentials, false},
+		{"askfred", "askfred", "AskFRED", "Doorkeeper: credentials in the body; each refresh rotates and ends the old pair at once; tokens can be revoked.", provider.GrantAuthorizationCode, false, nil, 0, nil},
+		{"freeagent", "freeagent", "FreeAgent", "Basic credentials and a User-Agent; the user is asked once; what becomes of an old refresh token is not documented.", provider.GrantAuthorizationCode, false, nil, 0, nil},
+		{"whenfresh", "whenfresh", "WhenFresh", "No consent page: the user copies a refresh token from the account page, and it stays the same.", provider.GrantRefreshToken, true, nil, 0, nil},
+		{"whenfresh-machine", "whenfresh", "WhenFresh (machine)", "Client credentials by Basic: no user, no refresh token, a new token each hour.", provider.GrantClientCredentials, false, nil, 0, nil},
+		{"redbooth", "redbooth", "Redbooth", "Doorkeeper: each refresh kills the access token handed out before. Nothing can be revoked.", provider.GrantAuthorizationCode, false, nil, 0, nil},
+		{"fflogs", "fflogs", "FF Logs", "GraphQL; a code by Basic; a dead refresh token is called invalid_request.", provider.GrantAuthorizationCode, false, nil, 0, nil},
+		{"fflogs-pkce", "fflogs", "FF Logs (public client)", "No secret: PKCE proves that the code is ours.", provider.GrantAuthorizationCode, true, nil, 0, nil},
+		{"fflogs-client", "fflogs", "FF Logs (public API)", "Client credentials for the data that belongs to no user.", provider.GrantClientCredentials, false, nil, 0, nil},
 	}
 }
 
@@ -52,8 +56,8 @@ func (s simulated) client(origin string) simprovider.Client {
 }
 
 // register makes the clients known to the simulators.
-func register(sims *simprovider.Server, origin string) error {
-	for _, s := range simulatedIntegrations() {
+func register(sims *simprovider.Server, all []simulated, origin string) error {
+	for _, s := range all {
 		if s.grant == provider.GrantRefreshToken {
 			continue // everybody uses the provider's own public client
 		}
@@ -66,12 +70,13 @@ func register(sims *simprovider.Server, origin string) error {
 
 // simulatedSettings is a configuration over the simulators: the catalogue's entries,
 // with their endpoints alone exchanged, so that what is tried is what they say.
-func simulatedSettings(sims *simprovider.Server, origin, keyHash string, returnTo []string) (*config.Config, error) {
+func simulatedSettings(sims *simprovider.Server, all []simulated, origin, keyHash string, returnTo []string) (*config.Config, error) {
 	integrations := map[string]any{}
-	for _, s := range simulatedIntegrations() {
-		i := map[string]any{"provider": s.entry(sims.Endpoints(s.provider))}
+	for _, s := range all {
+		i := map[string]any{"provider": s.entry(sims)}
 		if s.grant == provider.GrantAuthorizationCode {
 			i["return_to"] = returnTo
+			i["scopes"] = append([]string{}, s.scopes...)
 		}
 		if s.grant != provider.GrantRefreshToken {
 			c := s.client(origin)
@@ -100,7 +105,14 @@ func simulatedSettings(sims *simprovider.Server, origin, keyHash string, returnT
 }
 
 // entry is the inline provider: the catalogue's, with the simulator's endpoints.
-func (s simulated) entry(endpoints map[string]string) map[string]any {
+func (s simulated) entry(sims *simprovider.Server) map[string]any {
+	if e := sims.Inline(s.provider); e != nil {
+		if s.minAge > 0 {
+			e["minimum_token_age_s"] = s.minAge
+		}
+		return e
+	}
+	endpoints := sims.Endpoints(s.provider)
 	e := map[string]any{"id": s.provider, "extends": s.provider, "grant_types_supported": s.grants()}
 	api := map[string]any{}
 	for name, address := range endpoints {

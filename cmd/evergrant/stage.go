@@ -80,9 +80,9 @@ func newStage(ctx context.Context) (st *stage, err error) {
 	st.sims = simprovider.New(simprovider.Config{BaseURL: "http://" + providers.Addr().String(), Now: st.clock.Now})
 	st.serve.add(providers, st.sims)
 	key, hash := config.NewAPIKey()
-	settings, err := simulatedSettings(st.sims, origin, hash, []string{demoReturn})
+	settings, err := simulatedSettings(st.sims, simulatedIntegrations(), origin, hash, []string{demoReturn})
 	if err == nil {
-		err = register(st.sims, origin)
+		err = register(st.sims, simulatedIntegrations(), origin)
 	}
 	if err != nil {
 		return nil, errors.Join(err, own.Close())

@@ -104,6 +104,8 @@ func (p *page) state(r *http.Request, who person) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The data folder may hold those of other providers that were rehearsed.
+	list = slices.DeleteFunc(list, func(c wire.Connection) bool { _, shown := p.byName[c.Integration]; return !shown })
 	return map[string]any{
 		"now": p.Now().UTC().Format(time.RFC3339Nano), "person": who.ID, "people": people(), "faults": p.Faults != nil,
 		"connections": list, "calls": p.api.callsOf(who),
@@ -251,8 +253,8 @@ type called struct {
 	Retried    bool       `json:"retried"` // the first token was refused and exchanged
 }
 
-// call is POST /app/call {connection}: how an application uses a connection. A 401 is
-// reported, which brings another token or the same one if it was not the token's fault,
+// call is POST /app/call {connection}: how an application uses a connection. A refusal of
+// the token, a 401 as a rule, is reported, which brings another token or the same one if it was not the token's fault,
 // and the call is repeated once.
 func (p *page) call(r *http.Request, who person) (any, error) {
 	c, _, err := p.target(r, who)
@@ -268,10 +270,10 @@ func (p *page) call(r *http.Request, who person) (any, error) {
 		return nil, err
 	}
 	said, err := p.api.provider(r.Context(), who, i, t, "calls "+i.Title+" with it")
-	retried := err == nil && said.Status == http.StatusUnauthorized
+	retried := err == nil && said.Refused
 	if retried {
 		had := wire.RefreshRequest{IfGeneration: t.Generation, IfTokenID: t.TokenID}
-		if t, err = p.api.renew(r.Context(), who, "reports the 401 and gets another token", c.ID, had); err != nil {
+		if t, err = p.api.renew(r.Context(), who, "reports that it was refused, and gets another token", c.ID, had); err != nil {
 			return nil, err
 		}
 		said, err = p.api.provider(r.Context(), who, i, t, "calls "+i.Title+" again")

@@ -185,9 +185,10 @@ const maxShown = 64 << 10
 
 // apiAnswer is what a provider's API said.
 type apiAnswer struct {
-	Status int
-	Kind   string
-	Body   string
+	Status  int
+	Kind    string
+	Body    string
+	Refused bool // the token, by the provider's way to say so
 }
 
 // provider sends the integration's example request with an access token: the one place
@@ -198,7 +199,10 @@ func (b *backend) provider(ctx context.Context, who person, i Integration, t han
 	if err != nil {
 		return apiAnswer{}, fmt.Errorf("request to %s: %w", i.Provider, err)
 	}
-	r.Header.Set("Authorization", "Bearer "+t.access.Reveal())
+	for name, value := range i.Headers {
+		r.Header.Set(name, value)
+	}
+	setToken(r.Header, t)
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "evergrant-dev-page") // FreeAgent refuses requests without one
 	if body != "" {
@@ -211,13 +215,23 @@ func (b *backend) provider(ctx context.Context, who person, i Integration, t han
 		return apiAnswer{}, refusal("no_answer", "%s did not answer.", i.Title)
 	}
 	defer func() { _ = res.Body.Close() }() // only read from
+	refused, judged := t.API.Refused(res)
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxShown))
 	noted.Status = res.StatusCode
 	b.note(who, noted)
-	if err != nil {
+	if err != nil || judged != nil {
 		return apiAnswer{}, refusal("no_answer", "%s broke off in its answer.", i.Title)
 	}
-	return apiAnswer{res.StatusCode, res.Header.Get("Content-Type"), strings.ToValidUTF8(string(data), "\ufffd")}, nil
+	return apiAnswer{res.StatusCode, res.Header.Get("Content-Type"), strings.ToValidUTF8(string(data), "\ufffd"), refused}, nil
+}
+
+// setToken puts the token where the provider's API wants it.
+func setToken(h http.Header, t handedOut) {
+	name, scheme := "Authorization", "Bearer"
+	if t.API != nil {
+		name, scheme = t.API.HeaderName, t.API.HeaderScheme
+	}
+	h.Set(name, strings.TrimPrefix(scheme+" "+t.access.Reveal(), " "))
 }
 
 // connections are all of a person's, also those that ended.

@@ -64,6 +64,8 @@ type Integration struct {
 	Grant    string // ByConsent, ByImport or ByClientCredentials
 	// Call is the example request to the provider's API; the body is JSON, or empty.
 	Call func() (method, url, body string)
+	// Headers go with that request, besides the token. Optional.
+	Headers map[string]string
 	// Paste returns a fresh refresh token of the user with that account name, as the
 	// provider's account page shows it. ByImport only.
 	Paste func(account string) secret.Text

@@ -36,6 +36,26 @@ func TestAPageSaysWhatItRestsOn(t *testing.T) {
 	}
 }
 
+// A rehearsal is told as the simulator plays it: what is recalled, or unknown, at its worst.
+func TestARehearsalIsToldAsItIsPlayed(t *testing.T) {
+	recalled := map[string]provider.Evidence{"refresh": {Kind: "recalled"}}
+	for want, e := range map[string]provider.Entry{
+		"There are no refresh tokens":                                          {Refresh: provider.Refresh{Supported: provider.No, Rotation: "none"}},
+		"A refresh leaves the refresh token as it is. Nothing can be revoked.": {Refresh: provider.Refresh{Rotation: "none", PreviousToken: "stays"}},
+		"Each refresh brings a new refresh token; the old one works for another 1 minute. Tokens can be revoked.": {
+			RevocationEndpoint: "https://acme.example/revoke", Refresh: provider.Refresh{Rotation: "always", PreviousToken: "grace_s", GraceS: 60},
+		},
+		"Every other refresh brings a new refresh token; the old one ends when":   {Refresh: provider.Refresh{Rotation: "sometimes", PreviousToken: "dies_on_first_use_of_new"}},
+		"is not known, so here it does; what becomes of the old one is not known": {Refresh: provider.Refresh{Rotation: "none", PreviousToken: "stays"}, Evidence: recalled},
+		"; the old one works on":     {Refresh: provider.Refresh{Rotation: "always", PreviousToken: "stays"}},
+		"; the old one ends at once": {Refresh: provider.Refresh{Rotation: "always", PreviousToken: "dies_at_once"}},
+	} {
+		if text := page.Rehearsal(e); !strings.Contains(text, want) {
+			t.Errorf("%q does not say %q", text, want)
+		}
+	}
+}
+
 func TestSpan(t *testing.T) {
 	for s, want := range map[int64]string{
 		60: "1 minute", 90: "90 seconds", 570: "570 seconds", 3600: "1 hour", 86400: "24 hours", 604800: "7 days", 604799: "7.0 days", 31536000: "1 year", 157680000: "5 years",

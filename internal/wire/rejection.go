@@ -1,4 +1,4 @@
-package client
+package wire
 
 import (
 	"bytes"
@@ -8,20 +8,19 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // maxJudged is how much of an answer is read, in bytes, to see whether it refuses the token.
 const maxJudged = 64 << 10
 
-// rejected reports whether an answer refuses the token: by 401, or by one of the provider's
-// rules where Evergrant names some. What it reads of the body stands in it again.
-func rejected(resp *http.Response, api *wire.TokenAPI) (bool, error) {
-	if api == nil {
+// Refused reports whether an answer of the provider's API refuses the token: by 401 (also
+// where a is nil), or by one of the provider's rules. What it reads of the body stands in
+// it again.
+func (a *TokenAPI) Refused(resp *http.Response) (bool, error) {
+	if a == nil {
 		return resp.StatusCode == http.StatusUnauthorized, nil
 	}
-	for _, rule := range api.RejectedWhen {
+	for _, rule := range a.RejectedWhen {
 		if rule.Status != resp.StatusCode || !headersMatch(resp.Header, rule.HeaderMatch) {
 			continue
 		}
