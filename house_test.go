@@ -28,7 +28,7 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,doctor,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,doctor,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,wording,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
@@ -43,7 +43,7 @@ internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests and tools/initbench
 
 internal/console                 internal/{secret,wire}
-internal/httpapi                 internal/{broker,config,connection,provider,secret,wire}
+internal/httpapi                 internal/{broker,config,connection,provider,secret,wire,wording}
 internal/lambdahttp              aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
 internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2 aws/smithy-go  # tables for tests
@@ -66,9 +66,9 @@ internal/simulate                internal/{broker,circuit,config,config/yamlfile
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
 internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,events,httpapi,item,keyfile,outbox,provider,refresh,schedule,secret,simprovider,wire}  # a whole deployment, for tests
-internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret}
+internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret,wording}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
-internal/config                  internal/{outbox,provider,secret}
+internal/config                  internal/{outbox,provider,secret,wording}
 internal/events                  internal/{schedule,circuit,connection,item,outbox,wire}
 internal/refresh                 internal/{schedule,circuit,connection,item,provider,secret}
 internal/circuit                 internal/{connection,item,outbox}
@@ -87,6 +87,7 @@ internal/item
 internal/secret
 internal/simprovider             # knows HTTP, never our types
 internal/wire
+internal/wording                 # what people read on our pages
 
 test/rows
 

@@ -12,12 +12,23 @@ import (
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 // configCommand is what can be done with a configuration offline.
 type configCommand struct {
 	Check checkCommand `cmd:"" help:"Check a configuration: every mistake with its line and column, and what to register at the providers."`
 	Build buildCommand `cmd:"" help:"Compile a configuration to the JSON that is packaged with the functions."`
+
+	Messages messagesCommand `cmd:"" help:"Print the texts of the pages that people see, to replace or translate them."`
+}
+
+type messagesCommand struct{}
+
+// Run prints them as the file that pages.messages takes.
+func (*messagesCommand) Run(p *process) error {
+	p.printf("%s", wording.File())
+	return nil
 }
 
 type checkCommand struct {

@@ -5,6 +5,7 @@ import (
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 // Caller is who asks: an API key or an IAM identity, with what it may do. Whether it
@@ -53,6 +54,10 @@ type Error struct {
 	ConnectionID string
 	// Missing are the scopes that a token lacks.
 	Missing []string
+	// Page is what a browser shows of it, and Provider the name on it; "" for what the
+	// code says by itself.
+	Page     wording.Page
+	Provider string
 	// Err is the cause, for the log alone.
 	Err error
 }
@@ -134,16 +139,18 @@ type Browser struct {
 
 // Page is a plain page of our own: what happened, and what to do.
 type Page struct {
-	Title string
-	Text  string
+	Says     wording.Page
+	Provider string // its name for people
 	// Quote is text of the provider, shown as its words and never as ours; "" for none.
 	Quote       string
-	QuoteFrom   string // the provider's name
 	RedirectURI string // shown where the operator must register it
 	Code        Code   // "" for success
 	// Confirm is the confirm token, shown where there is no application to carry it
 	// back to; empty otherwise.
 	Confirm secret.Text
+	Life    int64 // of Confirm, s
+	// Detail is what support may want to know, in English; "" for nothing.
+	Detail string
 }
 
 // ImportRequest brings in a connection whose tokens were got elsewhere, or makes one

@@ -15,6 +15,7 @@ import (
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 const (
@@ -220,7 +221,7 @@ func (b *Broker) Authorize(ctx context.Context, r AuthorizeRequest) (Browser, er
 	}
 	if !b.Gateway { // on AWS this role reads no circuits; the session would not have been made
 		if refused := b.suspended(ctx, i); refused != nil {
-			refused.Detail = displayName(i) + " does not accept this application at the moment, so nothing can be connected. Please try again later, or tell the application's support."
+			refused.Page, refused.Provider = wording.Suspended, displayName(i)
 			return Browser{}, refused
 		}
 	}
@@ -230,7 +231,7 @@ func (b *Broker) Authorize(ctx context.Context, r AuthorizeRequest) (Browser, er
 	}
 	e, err := b.entry(ctx, i, i.Current().ClientID, sess.Variables)
 	if err != nil {
-		return Browser{}, &Error{Code: ProviderUnavailable, Detail: "the provider cannot be reached now; try again in a minute", RetryAfter: 30, Err: err}
+		return Browser{}, &Error{Code: ProviderUnavailable, Page: wording.ProviderAway, Provider: displayName(i), RetryAfter: 30, Err: err}
 	}
 	if err := b.Keys.Load(ctx, secret.PurposeFlow); err != nil {
 		return Browser{}, internal(err)
@@ -243,7 +244,7 @@ func (b *Broker) openSession(ctx context.Context, i *config.Integration, r Autho
 	if r.Session == "" {
 		return b.openPublic(ctx, i, r, now)
 	}
-	gone := &Error{Code: RestartConnect, Detail: "This link is not valid any more. Go back to the application and start again."}
+	gone := &Error{Code: RestartConnect, Page: wording.ExpiredLink}
 	if !validID(r.Session, "cs_") {
 		return connection.Session{}, "", gone
 	}
@@ -258,12 +259,12 @@ func (b *Broker) openSession(ctx context.Context, i *config.Integration, r Autho
 	}
 	switch sess.State {
 	case connection.SessionConnected, connection.SessionExchanged:
-		return sess, "", &Error{Code: RestartConnect, Detail: "This link has been used: the account is connected. You can close this window."}
+		return sess, "", &Error{Code: RestartConnect, Page: wording.AlreadyConnected}
 	case connection.SessionAuthorizing, connection.SessionAwaiting:
 		return sess, r.Session, nil
 	case connection.SessionExchanging:
 		if !sess.Stuck(now) {
-			return sess, "", &Error{Code: RestartConnect, Detail: "The account is being connected right now. Go back to the application."}
+			return sess, "", &Error{Code: RestartConnect, Page: wording.Connecting}
 		}
 	case connection.SessionFailed:
 		if sess.ExchangedAt != 0 {
@@ -284,9 +285,9 @@ func (b *Broker) openSession(ctx context.Context, i *config.Integration, r Autho
 func (b *Broker) openPublic(ctx context.Context, i *config.Integration, r AuthorizeRequest, now int64) (connection.Session, string, *Error) {
 	switch {
 	case i.Connect != config.ConnectPublic:
-		return connection.Session{}, "", fail(InvalidRequest, "This link is incomplete. Go back to the application and start again.")
+		return connection.Session{}, "", fail(InvalidRequest, "The link names no session.")
 	case r.ReturnTo == "" || !i.AllowsReturnTo(r.ReturnTo):
-		return connection.Session{}, "", fail(InvalidRequest, "This link leads back to an address that is not registered. Go back to the application and start again.")
+		return connection.Session{}, "", fail(InvalidRequest, "The link leads back to an address that return_to does not allow.")
 	}
 	id := "cs_" + randomText().Reveal()
 	sess := connection.Session{

@@ -15,6 +15,7 @@ import (
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // linkOver is what every callback without a valid state gets: one text, whatever the
 // cause, and no redirect, since nobody vouches for where it would lead.
 func linkOver() *Error {
-	return &Error{Code: RestartConnect, Detail: "This step was already done, or took too long, or was begun in another browser. Go back to the application and start again."}
+	return &Error{Code: RestartConnect, Page: wording.StartAgain}
 }
 
 // Callback takes a browser that comes back from the provider. The state is spent by
@@ -165,24 +166,20 @@ func (back *returning) denied(ctx context.Context, code, description string) (Br
 }
 
 func refusedPage(i *config.Integration, code Code, quote, redirectURI string) Page {
-	name := displayName(i)
-	p := Page{Title: "Not connected", Quote: quote, QuoteFrom: name, Code: code}
+	p := Page{Says: wording.Refused, Provider: displayName(i), Quote: quote, Code: code}
 	switch code {
 	case "access_denied":
-		p.Title, p.Text = "You did not allow the connection", "Nothing was connected. If that was a mistake, go back to the application and start again."
+		p.Says = wording.Denied
 	case "temporarily_unavailable", "server_error", ProviderUnavailable:
-		p.Text = name + " has a problem at the moment. Wait a little, then go back to the application and start again."
+		p.Says = wording.ProviderAway
 	case RestartConnect, linkUsed:
-		p.Text = "This link is not valid any more. Go back to the application and start again."
+		p.Says = wording.ExpiredLink
 	case AccountMismatch:
-		p.Title, p.Text = "That is another account", "You signed in to "+name+" with a different account than before. Go back to the application, and sign in with the account that you connected first."
+		p.Says = wording.OtherAccount
 	case NoRefreshToken:
-		p.Text = name + " did not give lasting access. Remove the application in your account there, then go back to the application and start again."
+		p.Says = wording.NoLastingAccess
 	case "invalid_request", "unauthorized_client", "invalid_scope", "unsupported_response_type":
-		p.Text = name + " did not accept how the application is registered there. Tell the application's support; the address to be registered is below."
-		p.RedirectURI = redirectURI
-	default:
-		p.Text = name + " did not accept the request. Go back to the application and try again; if it happens again, tell its support."
+		p.Says, p.RedirectURI = wording.NotRegistered, redirectURI
 	}
 	return p
 }
@@ -241,7 +238,7 @@ func (back *returning) park(ctx context.Context, e provider.Entry, code secret.T
 			return Browser{}, internal(err)
 		case res.Applied:
 			return back.leave(map[string]string{"evergrant_confirm": confirm.Reveal()}, Page{
-				Title: "One step left", Text: "Type this code where you began, in the application or the terminal. It is valid for " + minutes(life) + ".", Confirm: shown,
+				Says: wording.TypeCode, Provider: displayName(back.i), Confirm: shown, Life: life,
 			}), nil
 		case !res.Found || len(res.Session.Codes) <= len(sess.Codes):
 			b.Store.DropCodes(ctx, []string{c.Hash})
@@ -263,9 +260,7 @@ func (back *returning) exchange(ctx context.Context, code secret.Text, fields ma
 		}
 		return back.leave(map[string]string{"evergrant_error": string(refused.Code)}, page), nil
 	}
-	return back.leave(map[string]string{"evergrant_connection": rep.Result}, Page{
-		Title: displayName(back.i) + " is connected", Text: "You can close this window.",
-	}), nil
+	return back.leave(map[string]string{"evergrant_connection": rep.Result}, Page{Says: wording.Connected, Provider: displayName(back.i)}), nil
 }
 
 func (back *returning) take(confirm string) connection.Take {

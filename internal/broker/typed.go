@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/connection"
@@ -87,12 +86,4 @@ func (b *Broker) wrongTry(ctx context.Context, sess connection.Session, left int
 	b.Store.DropCodes(ctx, sess.Codes)
 	b.Log.Warn("connect session ended by wrong codes", "integration", sess.Integration, "caller", sess.Key)
 	return tooManyTries()
-}
-
-// minutes is a span of seconds as people say it.
-func minutes(s int64) string {
-	if s < 120 {
-		return "a minute"
-	}
-	return fmt.Sprintf("%d minutes", s/60)
 }

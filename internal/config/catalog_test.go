@@ -29,7 +29,7 @@ func TestOnlyConfiguredProvidersAreRead(t *testing.T) {
 		mapping("xero-like", text("provider", "zoho"), text("client_id", "a"), text("client_secret", "${env:A}")),
 		mapping("docusign", text("client_id", "a"), text("client_secret", "${env:A}"), text("environment", "demo")),
 	))
-	c, err := config.Read(root.Value, catalog)
+	c, err := config.Read(root.Value, catalog, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestOnlyConfiguredProvidersAreRead(t *testing.T) {
 func TestAnEnvironmentMustBeOneOfTheProvider(t *testing.T) {
 	root := mapping("", text("public_url", "https://auth.example.com"), mapping("integrations",
 		mapping("docusign", text("client_id", "a"), text("client_secret", "${env:A}"), text("environment", "moon"))))
-	_, err := config.Read(root.Value, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs})
+	_, err := config.Read(root.Value, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs}, nil)
 	if err == nil {
 		t.Fatal("taken")
 	}
@@ -64,7 +64,7 @@ func TestAnEnvironmentMustBeOneOfTheProvider(t *testing.T) {
 func BenchmarkReadOfOneProvider(b *testing.B) {
 	root := mapping("", text("public_url", "https://auth.example.com"), mapping("integrations",
 		mapping("zoho", text("client_id", "a"), text("client_secret", "${env:A}"))))
-	c, err := config.Read(root.Value, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs})
+	c, err := config.Read(root.Value, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

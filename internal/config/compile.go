@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -22,6 +23,15 @@ type compiled struct {
 	APIKeys      []compiledKey                  `json:"api_keys,omitempty"`
 	IAMCallers   []compiledCaller               `json:"iam_callers,omitempty"`
 	Webhooks     []compiledWebhook              `json:"webhooks,omitempty"`
+	Pages        *compiledPages                 `json:"pages,omitempty"`
+}
+
+type compiledPages struct {
+	Name     string            `json:"name,omitempty"`
+	Logo     string            `json:"logo,omitempty"` // the image itself
+	Color    string            `json:"color,omitempty"`
+	Home     string            `json:"home,omitempty"`
+	Messages map[string]string `json:"messages,omitempty"`
 }
 
 type compiledIntegration struct {
@@ -117,6 +127,9 @@ func (c *Config) Compile() ([]byte, error) {
 		}
 		out.Webhooks = append(out.Webhooks, compiledWebhook{w.URL, w.Secret.String(), w.PreviousSecret.String(), w.Events, w.AllowPrivate})
 	}
+	if p := compiledPages(c.Pages); !reflect.DeepEqual(p, compiledPages{}) {
+		out.Pages = &p
+	}
 	b, err := json.Marshal(out)
 	if err != nil {
 		return nil, err
@@ -154,6 +167,9 @@ func unpack(data []byte) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{PublicURL: in.PublicURL, Deployment: in.Deployment}
+	if in.Pages != nil {
+		c.Pages = Pages(*in.Pages)
+	}
 	for _, name := range slices.Sorted(maps.Keys(in.Integrations)) {
 		c.Integrations = append(c.Integrations, in.Integrations[name].integration(name))
 	}

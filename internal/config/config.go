@@ -23,6 +23,18 @@ type Config struct {
 	IAMCallers   []IAMCaller   // in the order of the file
 	// Webhooks are told of events by serve; functions on AWS put them onto the bus.
 	Webhooks []Webhook // in the order of the file
+	// Pages is how the pages look that people see on their way through a connect.
+	Pages Pages
+}
+
+// Pages is how our own pages look and read. The zero Pages name no application.
+type Pages struct {
+	Name  string // of the application, for people
+	Logo  string // a data: URI of an image, so that no page loads anything; "" for none
+	Color string // #rrggbb; "" for ours
+	Home  string // where the pages' button leads, https or loopback; "" for no button
+	// Messages are the texts that replace those of package wording, by key.
+	Messages map[string]string
 }
 
 // Webhook is an endpoint that is told of events.

@@ -30,7 +30,7 @@ func Parse(data []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Read(root, Catalog{})
+	return Read(root, Catalog{}, nil)
 }
 
 func parseTree(data []byte) (*Node, error) {

@@ -28,9 +28,13 @@ const defaultClient = "default"
 
 // Read checks a configuration. The error is Mistakes, all of them in the order of
 // the file; the Config is nil then.
-func Read(root *Node, catalog Catalog) (*Config, error) {
+//
+// files reads a file that the configuration names, such as a logo. Nil: to name one is a
+// mistake; the compiled form names none.
+func Read(root *Node, catalog Catalog, files func(name string) ([]byte, error)) (*Config, error) {
 	r := reader{
 		catalog: catalog,
+		files:   files,
 		config:  Config{Deployment: DefaultDeployment},
 		name:    regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`),
 		types:   map[reflect.Type]map[string]reflect.Type{},
@@ -45,6 +49,7 @@ func Read(root *Node, catalog Catalog) (*Config, error) {
 // reader turns Nodes into a Config and gathers mistakes on the way.
 type reader struct {
 	catalog  Catalog
+	files    func(name string) ([]byte, error)
 	name     *regexp.Regexp                           // of integrations, clients and keys
 	types    map[reflect.Type]map[string]reflect.Type // what jsonFields has found
 	config   Config
@@ -221,6 +226,7 @@ func (r *reader) root(f Field) {
 		"api_keys":    func(Field) {},
 		"iam_callers": func(Field) {},
 		"webhooks":    r.webhooks,
+		"pages":       r.pages,
 	})
 	r.needs(f, "integrations")
 	if keys, ok := got["api_keys"]; ok {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/provider"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 // Warnings are the choices in c that are allowed and weaker than they might seem, or
@@ -20,6 +21,9 @@ func (c *Config) Warnings() []string {
 		for _, text := range c.Integrations[n].warnings(c.PublicURL) {
 			w = append(w, fmt.Sprintf("integration %s: %s", c.Integrations[n].Name, text))
 		}
+	}
+	if missing := wording.Missing(c.Pages.Messages); len(missing) > 0 {
+		w = append(w, fmt.Sprintf("pages: %d messages are in English still, such as %s.", len(missing), strings.Join(missing[:min(3, len(missing))], ", ")))
 	}
 	for _, hook := range c.Webhooks {
 		if !hook.PreviousSecret.IsZero() {

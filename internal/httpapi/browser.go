@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 // cookieLife is the life of a browser-binding cookie in seconds: that of the state
@@ -60,10 +61,10 @@ func (x *exchange) mayOpen(integration string) error {
 		return nil // nothing is stored for it, and names that are none must not fill the limiters
 	}
 	if wait, over := x.openings.over(source(x.r.RemoteAddr)+" "+integration, x.Now()); over {
-		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Detail: "There were too many tries from your network. Wait a minute, then go back to the application and start again."}
+		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Page: wording.TooMany}
 	}
 	if wait, over := x.public.over(integration, x.Now()); over {
-		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Detail: "Too many people are connecting at the moment. Wait a minute, then go back to the application and start again."}
+		return &broker.Error{Code: broker.RateLimited, RetryAfter: wait, Page: wording.Busy}
 	}
 	return nil
 }
@@ -107,7 +108,7 @@ func (x *exchange) browserQuery(limit int) (map[string]string, error) {
 }
 
 func badLink(what string) error {
-	return &broker.Error{Code: broker.InvalidRequest, Detail: "This address is not as it was made. " + what + " Go back to the application and start again."}
+	return &broker.Error{Code: broker.InvalidRequest, Detail: "The link is not as it was made. " + what}
 }
 
 // toBrowser is the use case's answer as HTTP.

@@ -11,7 +11,9 @@ import (
 
 	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/httpapi"
+	"github.com/evergrant/evergrant/internal/wording"
 )
 
 // mutant declares a change that takes the defence of a threat out; tools/mutants reads it.
@@ -209,8 +211,8 @@ func TestPageEscapes(t *testing.T) {
 		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title><script>`, `&lt;script&gt;`, `' onmouseover='x`,
 		"\x1b[31mred", "a\r\nb", "\u202egpj.exe", "zero\u200bwidth", "\u2066x\u2069", "bad\xffutf8", "\ue000private", "\u2028line", "\u00adsoft",
 	} {
-		page := httpapi.Markup(broker.Page{
-			Title: evil, Text: evil, Quote: evil, QuoteFrom: evil, RedirectURI: evil, Code: broker.Code(evil),
+		page := httpapi.Markup(config.Pages{Name: evil}, broker.Page{
+			Says: wording.Refused, Provider: evil, Quote: evil, RedirectURI: evil, Code: broker.Code(evil), Detail: evil,
 		})
 		for _, bad := range []string{"<script", "<img", "\x1b", "\r", "\u202e", "\u200b", "\u2066", "\u2069", "\xff", "\ue000", "\u2028", "\u00ad", `"><`, `' on`} {
 			if strings.Contains(page, bad) {
@@ -218,7 +220,7 @@ func TestPageEscapes(t *testing.T) {
 			}
 		}
 	}
-	if page := httpapi.Markup(broker.Page{Title: "Zürich, 東京 ✓", Text: "a"}); !strings.Contains(page, "Zürich, 東京 ✓") {
+	if page := httpapi.Markup(config.Pages{}, broker.Page{Says: wording.Connected, Provider: "Zürich, 東京 ✓"}); !strings.Contains(page, "<h1>Zürich, 東京 ✓ is connected</h1>") {
 		t.Error("plain text is not shown plainly")
 	}
 }

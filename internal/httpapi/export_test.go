@@ -1,6 +1,9 @@
 package httpapi
 
-import "github.com/evergrant/evergrant/internal/broker"
+import (
+	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/config"
+)
 
 // What tests outside of the package look into.
 
@@ -29,7 +32,12 @@ func Codes() map[string]int {
 }
 
 // Markup writes a page.
-func Markup(p broker.Page) string { return (&exchange{id: "request-id"}).markup(p) }
+func Markup(look config.Pages, p broker.Page) string {
+	return (&exchange{face: &face{look: newLook(look)}, id: "request-id"}).markup(p)
+}
+
+// InkOn is the color of texts on another.
+func InkOn(color string) string { return inkOn(color) }
 
 // ParseQuery and Unmarshal read what comes from outside.
 func ParseQuery(raw string, limit int) (map[string]string, error) { return parseQuery(raw, limit) }

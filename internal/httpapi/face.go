@@ -20,7 +20,7 @@ type face struct {
 	Config
 	mux      *http.ServeMux
 	unknown  resource // answers for every path that is none
-	style    string   // the pages' Content-Security-Policy source of their style
+	look     look     // of the pages
 	failures limiter  // of API callers
 	openings limiter  // of public connects, by source and integration
 	public   limiter  // of public connects, by integration
@@ -28,7 +28,7 @@ type face struct {
 
 func newFace(cfg Config) *face {
 	f := &face{
-		Config: cfg, mux: http.NewServeMux(), style: styleHash(),
+		Config: cfg, mux: http.NewServeMux(), look: newLook(cfg.Keys.Pages),
 		failures: limiter{max: maxFailures}, openings: limiter{max: maxOpenings}, public: limiter{max: maxPublic},
 	}
 	f.unknown = resource{face: f, path: "unknown", render: problem, methods: map[string]operation{}}

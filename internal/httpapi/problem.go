@@ -21,8 +21,6 @@ type problemKind struct {
 	code   broker.Code
 	status int
 	title  string // to the API's callers
-	// heading is what a person reads in the browser.
-	heading string
 	// wait is the Retry-After where the use case names none, in s; 0: no header.
 	wait int64
 }
@@ -30,26 +28,26 @@ type problemKind struct {
 // problemKinds is the one table of codes. What it lacks is shown as its last row.
 func problemKinds() []problemKind {
 	return []problemKind{
-		{broker.InvalidRequest, 400, "The request is not valid", "This link does not work", 0},
-		{broker.Unauthorized, 401, "The caller is not known", "This link does not work", 0},
-		{broker.Forbidden, 403, "The caller may not do this", "This is not allowed", 0},
-		{broker.NotFound, 404, "There is no such thing", "This link does not work", 0},
-		{methodNotAllowed, 405, "The path does not take this method", "This link does not work", 0},
-		{broker.RefreshInProgress, 409, "The connection is being refreshed", "One moment, please", 1},
-		{broker.HeldConnection, 409, "The connection is held", "This connection is on hold", 0},
-		{broker.RestartConnect, 409, "The user has to start again", "Please start again", 0},
-		{broker.AccountMismatch, 409, "It is another account", "That was another account", 0},
-		{broker.NoRefreshToken, 409, "The provider gave no refresh token", "The connection is not complete", 0},
-		{broker.MissingScope, 409, "The token lacks a scope", "A permission is missing", 0},
-		{broker.NeedsReauth, 409, "The user has to connect again", "Please connect again", 0},
-		{broker.Disconnected, 410, "The connection is disconnected", "This connection has ended", 0},
-		{payloadTooLarge, 413, "The body is too large", "This link does not work", 0},
-		{unsupportedMediaType, 415, "The body is not JSON", "This link does not work", 0},
-		{broker.TokenRefused, 422, "The provider refused the token", "The provider refused", 0},
-		{broker.RateLimited, 429, "There are too many requests", "Too many tries", 10},
-		{broker.ProviderUnavailable, 503, "The provider cannot be reached", "The provider cannot be reached", 30},
-		{broker.IntegrationSuspended, 503, "The provider refuses the application", "Connecting does not work at the moment", 0},
-		{broker.Internal, 500, "Something went wrong", "Something went wrong", 0},
+		{broker.InvalidRequest, 400, "The request is not valid", 0},
+		{broker.Unauthorized, 401, "The caller is not known", 0},
+		{broker.Forbidden, 403, "The caller may not do this", 0},
+		{broker.NotFound, 404, "There is no such thing", 0},
+		{methodNotAllowed, 405, "The path does not take this method", 0},
+		{broker.RefreshInProgress, 409, "The connection is being refreshed", 1},
+		{broker.HeldConnection, 409, "The connection is held", 0},
+		{broker.RestartConnect, 409, "The user has to start again", 0},
+		{broker.AccountMismatch, 409, "It is another account", 0},
+		{broker.NoRefreshToken, 409, "The provider gave no refresh token", 0},
+		{broker.MissingScope, 409, "The token lacks a scope", 0},
+		{broker.NeedsReauth, 409, "The user has to connect again", 0},
+		{broker.Disconnected, 410, "The connection is disconnected", 0},
+		{payloadTooLarge, 413, "The body is too large", 0},
+		{unsupportedMediaType, 415, "The body is not JSON", 0},
+		{broker.TokenRefused, 422, "The provider refused the token", 0},
+		{broker.RateLimited, 429, "There are too many requests", 10},
+		{broker.ProviderUnavailable, 503, "The provider cannot be reached", 30},
+		{broker.IntegrationSuspended, 503, "The provider refuses the application", 0},
+		{broker.Internal, 500, "Something went wrong", 0},
 	}
 }
 

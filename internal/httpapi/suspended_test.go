@@ -23,7 +23,7 @@ func TestASuspendedIntegrationSendsNobodyAway(t *testing.T) {
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("no word of when to ask again")
 	}
-	page := w.Browser().Open(unused).Want(t, 503, "does not accept this application at the moment")
+	page := w.Browser().Open(unused).Want(t, 503, "cannot be connected now")
 	if page.Header.Get("Location") != "" || page.Header.Get("Set-Cookie") != "" {
 		t.Error("the browser is sent on, or keeps a cookie")
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // shownCode is the code of a last page.
-var shownCode = regexp.MustCompile(`<code class="uri">([BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4})</code>`)
+var shownCode = regexp.MustCompile(`<code class="code">([BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4})</code>`)
 
 // typing makes a session without a return address, takes a browser through it, and
 // returns the session with the code that the last page shows.
@@ -68,7 +68,7 @@ func TestFiveWrongCodesEndTheSession(t *testing.T) {
 	}
 	w.Confirm("all", session, "BBBB-BBBB", "alice").Want(t, 409, "restart_connect")
 	w.Confirm("all", session, code, "alice").Want(t, 409, "wrong codes have ended")
-	w.Browser().Open(link).Want(t, 409, "not valid any more")
+	w.Browser().Open(link).Want(t, 409, "This link has expired")
 	w.Call("all", "GET", "/v1/connect-sessions/"+session, "").Want(t, 200, `"status":"expired"`)
 	if sent := w.Sim.Requests("freeagent")["authorization_code"]; sent != 0 {
 		t.Errorf("%d codes were exchanged", sent)

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 )
 
@@ -176,7 +177,7 @@ var (
 `, `	if errors.Is(err, connection.ErrNotFound) {
 		return Browser{Status: http.StatusBadRequest, Page: refusedPage(i, "access_denied", r.Params["error_description"], "")}, nil
 `)
-	_ = mutant("T22", "internal/httpapi/page.go", `"”</blockquote>\n<figcaption>These are the words of "`, `"”</blockquote>\n<figcaption>"`)
+	_ = mutant("T22", "internal/httpapi/page.go", `l.words.Label(wording.QuoteFrom, v, html.EscapeString), "</figcaption>`, `"</figcaption>`)
 )
 
 func TestThreat_T22_the_words_of_strangers_are_not_shown(t *testing.T) {
@@ -213,6 +214,8 @@ func TestThreat_T22_the_words_of_strangers_are_not_shown(t *testing.T) {
 
 var (
 	_ = mutant("T23", "internal/broker/complete.go", `return Browser{Status: http.StatusSeeOther, Location`, `return Browser{Status: http.StatusOK, Location`)
+	_ = mutant("T23", "internal/httpapi/page.go", `img-src data:`, `img-src data: https:`)
+	_ = mutant("T23", "internal/httpapi/page.go", `rel=\"noreferrer\"`, ``)
 	_ = mutant("T23", "internal/httpapi/page.go", `"default-src 'none'; `, `"default-src 'self'; `)
 	_ = mutant("T23", "internal/httpapi/face.go", `	header.Set("Referrer-Policy", "no-referrer")
 `, ``)
@@ -246,6 +249,25 @@ func TestThreat_T23_no_page_with_a_code_in_its_address_stays_or_loads_anything(t
 			t.Errorf("%s holds %s", what, found)
 		}
 		w.WantNoSecrets(what, g.Body)
+	}
+	// An application's logo is part of the page, and its button does not tell where it was
+	// clicked.
+	w.Settings.Pages = config.Pages{Name: "Acme", Logo: "data:image/png;base64,iVBORw0KGgo=", Color: "#1d4fd7", Home: "https://app.example.com/"}
+	w.Restart()
+	for what, g := range pages(t, w) {
+		policy := g.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'; style-src 'sha256-") || !strings.HasSuffix(policy, "; img-src data:") || strings.Count(policy, "-src ") != 3 {
+			t.Errorf("%s with a logo: %q", what, policy)
+		}
+		for _, own := range []string{`<img src="data:image/png;base64,iVBORw0KGgo=" alt="">`, `<a href="https://app.example.com/" rel="noreferrer">`} {
+			if strings.Count(g.Body, own) != 1 {
+				t.Errorf("%s lacks %s", what, own)
+			}
+			g.Body = strings.Replace(g.Body, own, "", 1)
+		}
+		if found := loads.FindString(g.Body); found != "" {
+			t.Errorf("%s with a logo holds %s", what, found)
+		}
 	}
 }
 

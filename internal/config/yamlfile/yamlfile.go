@@ -1,9 +1,11 @@
 package yamlfile
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -28,11 +30,11 @@ func Load(path string) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(data)
+	c, err := parse(data, beside(path))
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
 		for n := range mistakes {
-			mistakes[n].File = path
+			mistakes[n].File = cmp.Or(mistakes[n].File, path)
 		}
 		return nil, mistakes
 	}
@@ -41,12 +43,37 @@ func Load(path string) (*config.Config, error) {
 
 // Parse reads the text of evergrant.yaml. The error is config.Mistakes: all of them,
 // but for a text that is not YAML, where the first one hides the rest.
-func Parse(data []byte) (*config.Config, error) {
+// Files that it names are not read: for them there is Load.
+func Parse(data []byte) (*config.Config, error) { return parse(data, nil) }
+
+func parse(data []byte, files func(string) ([]byte, error)) (*config.Config, error) {
 	root, err := tree(data)
 	if err != nil {
 		return nil, err
 	}
-	return config.Read(root, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs})
+	return config.Read(root, config.Catalog{Lookup: provider.Lookup, IDs: provider.IDs}, files)
+}
+
+// beside reads files whose names are relative to the folder of the file at path.
+func beside(path string) func(name string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(path), name)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() { // a pipe would be waited for
+			return nil, errors.New("is not a file")
+		}
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }() // only read
+		return io.ReadAll(io.LimitReader(file, config.MaxSize+1))
+	}
 }
 
 // maxTokens bounds what the parser is given: its time grows with the square of the
