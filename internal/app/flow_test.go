@@ -285,12 +285,12 @@ func TestTickHandsOnWhatItHasNoTimeFor(t *testing.T) {
 		_, err := refresh.New(d.parts).Invoke(ctx, []byte(tick))
 		return err
 	}
-	before, _ := d.parts.Store.Cursor(t.Context())
+	before, _ := d.parts.Store.Progress(t.Context())
 	d.aws.Refuse("AmazonSQS.SendMessage", "InternalFailure")
 	if err := hurried(); err == nil {
 		t.Error("a tick whose chunks went nowhere succeeds")
 	}
-	if c, _ := d.parts.Store.Cursor(t.Context()); c != before {
+	if p, _ := d.parts.Store.Progress(t.Context()); p.Minute != before.Minute {
 		t.Error("the cursor moved")
 	}
 	d.aws.Refuse("AmazonSQS.SendMessage", "")
@@ -298,8 +298,8 @@ func TestTickHandsOnWhatItHasNoTimeFor(t *testing.T) {
 	if err := hurried(); err != nil {
 		t.Fatal(err)
 	}
-	if c, _ := d.parts.Store.Cursor(t.Context()); c != d.now.Minute() {
-		t.Errorf("the cursor stands at %d", c)
+	if p, _ := d.parts.Store.Progress(t.Context()); p.Minute != d.now.Minute() {
+		t.Errorf("the cursor stands at %d", p.Minute)
 	}
 	chunks, groups := d.aws.Sent(chunkQueue)[earlier:], d.aws.Groups(chunkQueue)[earlier:]
 	slices.Sort(groups)

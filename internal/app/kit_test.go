@@ -181,11 +181,11 @@ func (g routed) RoundTrip(r *http.Request) (*http.Response, error) {
 func (d *deployment) tick() {
 	d.t.Helper()
 	at := d.now.Now().UTC().Truncate(time.Minute)
-	cursor, err := d.parts.Store.Cursor(d.t.Context())
+	progress, err := d.parts.Store.Progress(d.t.Context())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if _, err := d.parts.Store.MoveCursor(d.t.Context(), cursor, at.Unix()/60-1); err != nil {
+	if _, err := d.parts.Store.MoveCursor(d.t.Context(), progress.Minute, at.Unix()/60-1); err != nil {
 		d.t.Fatal(err)
 	}
 	if _, err := d.wake(`{"tick":"` + at.Format(time.RFC3339) + `"}`); err != nil {

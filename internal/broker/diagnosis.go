@@ -19,11 +19,11 @@ type Diagnosis struct {
 // Diagnose looks and changes nothing.
 func (b *Broker) Diagnose(ctx context.Context) (Diagnosis, error) {
 	d := Diagnosis{Now: b.now(), Epoch: b.Epoch}
-	minute, err := b.Store.Cursor(ctx)
+	progress, err := b.Store.Progress(ctx)
 	if err != nil {
 		return d, internal(err)
 	}
-	d.LastTick = minute * 60
+	d.LastTick = progress.Minute * 60
 	known, err := b.Store.Place(ctx)
 	if err != nil {
 		return d, internal(err)

@@ -24,6 +24,7 @@ const (
 	tickPage    = 100 // ids read at once
 	cursorAhead = 5   // minutes by which the cursor may be ahead before it is reset
 	auditEvery  = 24 * 60
+	auditPages  = 200 // pages of the audit in one tick: a million connections take some 50 ticks
 )
 
 // TickReport is what a tick did.
@@ -45,10 +46,11 @@ type TickReport struct {
 // next tick goes on.
 func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 	rep := TickReport{Minute: minute, Outcomes: map[string]int{}}
-	cursor, err := b.Store.Cursor(ctx)
+	progress, err := b.Store.Progress(ctx)
 	if err != nil {
 		return rep, err
 	}
+	cursor := progress.Minute
 	from := cursor
 	if cursor > minute+cursorAhead {
 		b.Log.Error("the schedule's cursor stands in the future and is set back", "cursor", cursor, "minute", minute)
@@ -64,11 +66,13 @@ func (b *Broker) Tick(ctx context.Context, minute int64) (TickReport, error) {
 	run.flush()
 	run.start()
 	failed = append(failed, b.todo(ctx, run, from, minute), b.tendCircuits(ctx, run, minute))
-	if minute%auditEvery == 0 {
-		failed = append(failed, b.audit(ctx, run))
-	}
+	audited, err := b.audit(ctx, run, progress.Audit)
+	failed = append(failed, err)
 	run.flush()
 	run.group.Wait()
+	if audited != progress.Audit && ctx.Err() == nil {
+		failed = append(failed, b.Store.MoveAudit(ctx, audited))
+	}
 	run.flush() // what there was no time for
 	failed = append(failed, run.settle())
 	b.flushStats(ctx)
@@ -409,24 +413,40 @@ func (b *Broker) probe(ctx context.Context, i *config.Integration, c *config.Cli
 	}
 }
 
-// audit looks at every connection once a day and files those anew that the schedule
-// has lost: index rows that never came, a period that no longer fits the life, or a
-// token that has run out though nothing is filed for it.
-func (b *Broker) audit(ctx context.Context, t *ticking) error {
-	for after := ""; ; {
-		page, err := b.Store.Connections.Scan(ctx, after, tickPage)
-		if err != nil {
-			return err
+// audit goes on with the walk that looks at every connection once a day and files those
+// anew that the schedule has lost: index rows that never came, a period that no longer
+// fits the life, or a token that has run out though nothing is filed for it. It returns
+// how far it came, which counts once everything that it began has ended.
+func (b *Broker) audit(ctx context.Context, t *ticking, before connection.Audit) (connection.Audit, error) {
+	at := before
+	if at.After == "" {
+		day := t.minute / auditEvery
+		if at.Day == day {
+			return at, nil
+		}
+		at.Day = day
+	}
+	for range auditPages {
+		page, err := b.Store.Connections.Scan(ctx, at.After, tickPage)
+		if errors.Is(err, item.ErrBadCursor) { // of another store: this table was moved
+			return connection.Audit{}, nil
+		} else if err != nil {
+			return before, err
 		}
 		for _, id := range page.Keys {
 			if validID(id, "conn_") {
 				t.aside(id, func() { b.auditOne(t, id) })
 			}
 		}
-		if after = page.Next; after == "" {
-			return nil
+		if !t.timeLeft() { // some of the page may not have been begun
+			break
+		}
+		before = connection.Audit{Day: at.Day, After: page.Next}
+		if at = before; at.After == "" {
+			break
 		}
 	}
+	return before, nil
 }
 
 func (b *Broker) auditOne(t *ticking, id string) {

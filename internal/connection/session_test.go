@@ -216,7 +216,7 @@ func TestExternalIDAndCursor(t *testing.T) {
 			t.Errorf("%+v: %v, %v", c, moved, err)
 		}
 	}
-	if c, err := s.Cursor(ctx); c != 11 || err != nil {
-		t.Errorf("cursor %d, %v", c, err)
+	if p, err := s.Progress(ctx); p.Minute != 11 || err != nil {
+		t.Errorf("cursor %d, %v", p.Minute, err)
 	}
 }

@@ -91,11 +91,35 @@ func (s Store) ClaimExternal(ctx context.Context, integration, externalID, id, o
 	return res.Item.String("conn"), nil
 }
 
-// Cursor is the last minute (unix minutes) that a tick has finished, 0 when there
-// is none.
-func (s Store) Cursor(ctx context.Context) (int64, error) {
+// Progress is how far the ticks have come.
+type Progress struct {
+	Minute int64 // the last minute (unix minutes) that a tick has finished, 0 when there is none
+	Audit  Audit
+}
+
+// Audit is how far the walk over all connections has come that begins once a day.
+type Audit struct {
+	Day   int64  // unix day of the walk begun last, 0 for none
+	After string // where the walk goes on; "" once it is through
+}
+
+// Progress reads how far the ticks have come.
+func (s Store) Progress(ctx context.Context) (Progress, error) {
 	i, err := s.Connections.Get(ctx, cursorKey)
-	return i.Int("c"), err
+	return Progress{i.Int("c"), Audit{i.Int("audit_day"), i.String("audit_after")}}, err
+}
+
+// MoveAudit notes how far the walk has come. Ticks that overlap may each move it, and
+// then look at some connections twice.
+func (s Store) MoveAudit(ctx context.Context, a Audit) error {
+	u := item.Update{Target: item.Any, Set: []item.Assign{item.Put("audit_day", a.Day)}}
+	if a.After == "" {
+		u.Remove = []string{"audit_after"}
+	} else {
+		u.Set = append(u.Set, item.Put("audit_after", a.After))
+	}
+	_, err := s.Connections.Update(ctx, cursorKey, u)
+	return err
 }
 
 const cursorKey = "sys#cursor"

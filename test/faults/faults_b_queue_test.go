@@ -3,10 +3,12 @@ package faults_test
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/broker"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
@@ -119,6 +121,53 @@ func TestFault_F34_ids_of_a_chunk_that_was_given_up_are_found_by_the_audit(t *te
 		w.WantSent(1)
 		w.Check(id)
 	})
+}
+
+// longTable is a table of many pages; the last one holds what the real table does.
+type longTable struct {
+	item.Table
+	pages int
+}
+
+func (l longTable) Scan(ctx context.Context, after string, limit int) (item.Page, error) {
+	at, _ := strconv.Atoi(after)
+	if at < l.pages {
+		return item.Page{Keys: []string{connection.NewID()}, Next: strconv.Itoa(at + 1)}, nil
+	}
+	return l.Table.Scan(ctx, "", limit)
+}
+
+var (
+	_ = mutant("F34", "internal/broker/tick.go", `before = connection.Audit{Day: at.Day, After: page.Next}`, `before = connection.Audit{Day: at.Day}`)
+	_ = mutant("F34", "internal/broker/tick.go", "if audited != progress.Audit && ctx.Err() == nil {", "if false {")
+)
+
+func TestFault_F34_an_audit_that_is_longer_than_a_tick_goes_on_in_the_next(t *testing.T) {
+	w := newWorld(t, "immediate")
+	id, midnight := w.Connect("alice"), (w.Minute()/1440+1)*1440
+	for (midnight-schedule.Phase(id, 50)+52)%50 < 3 { // its own slot would find it
+		id = w.ConnectAs(brokertest.Integration, "alice", connection.NewID())
+	}
+	w.AdvanceTo(midnight * 60)
+	for tick := 1; tick <= 3; tick++ {
+		_, err := w.Store.MoveCursor(t.Context(), w.Cursor(), w.Minute()-1)
+		w.Must(err)
+		// A process of its own each time: where it goes on stands in the store.
+		p := w.Start(func(c *broker.Config) { c.Store.Connections = longTable{c.Store.Connections, 500} })
+		p.TickNow()
+		progress, err := w.Store.Progress(t.Context())
+		w.Must(err)
+		want := connection.Audit{Day: w.Minute() / 1440}
+		if tick < 3 {
+			want.After = strconv.Itoa(200 * tick)
+		}
+		if progress.Audit != want {
+			t.Fatalf("after tick %d: %+v, not %+v", tick, progress.Audit, want)
+		}
+		w.WantSent(tick / 3)
+		w.Advance(time.Minute)
+	}
+	w.Check(id)
 }
 
 // lateSave has a refresh whose answer reaches the rescue queue alone.

@@ -132,9 +132,9 @@ func (w *World) Circuit(p *Process) string {
 // Cursor is the last minute that a tick has finished.
 func (w *World) Cursor() int64 {
 	w.T.Helper()
-	c, err := w.Store.Cursor(context.Background())
+	p, err := w.Store.Progress(context.Background())
 	w.Must(err)
-	return c
+	return p.Minute
 }
 
 // PutItem writes an item as it was at another time.
