@@ -112,7 +112,7 @@ client/token.go                    # the token, as golang.org/x/oauth2 wants it
 client/transport.go                # the bearer of requests to the provider
 cmd/evergrant/api.go               # the API key, as the bearer of its own requests
 cmd/evergrant/connect.go           # the confirm token, sent back to the server
-cmd/evergrant/connections.go       # the refresh token that is imported
+cmd/evergrant/import.go            # the refresh token that is imported
 cmd/evergrant/dev.go               # the key of the page, printed and kept 0600
 cmd/evergrant/setup.go             # a new API key, shown once
 internal/broker/begin.go           # state and cookie go to the browser; their hashes are kept

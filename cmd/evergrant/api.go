@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -100,21 +101,13 @@ func checkedKey(key secret.Text, where string) (secret.Text, error) {
 	return key, nil
 }
 
-// readSecretFile reads a file that nobody but its owner may read. A wider one is
-// refused and not mended: it may have been read already.
+// readSecretFile reads a file that nobody but its owner may read.
 func readSecretFile(path string) (secret.Text, error) {
-	f, err := os.Open(path)
+	f, err := openSecretFile(path)
 	if err != nil {
 		return secret.Text{}, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return secret.Text{}, err
-	}
-	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return secret.Text{}, fmt.Errorf("%s is open to others than its owner (mode %04o); if nobody else has read it: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
 	text, err := io.ReadAll(io.LimitReader(f, maxAnswer))
 	if err != nil {
 		return secret.Text{}, err
@@ -122,9 +115,27 @@ func readSecretFile(path string) (secret.Text, error) {
 	return secret.New(strings.TrimSpace(string(text))), nil
 }
 
+// openSecretFile opens such a file. A wider one is refused and not mended: it may have
+// been read already.
+func openSecretFile(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s is open to others than its owner (mode %04o); if nobody else has read it: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // apiError is a problem that the server answered with.
 type apiError struct {
 	wire.Problem
+	retryAfter time.Duration // 0 where the server names none
 }
 
 func (e apiError) Error() string {
@@ -147,16 +158,22 @@ func (e apiError) Error() string {
 // call makes one request and decodes its answer into out, unless out is nil. A
 // problem is an apiError.
 func (a *api) call(ctx context.Context, method, path string, in, out any) error {
+	_, err := a.callStatus(ctx, method, path, in, out)
+	return err
+}
+
+// callStatus is call, and tells the status of a good answer.
+func (a *api) callStatus(ctx context.Context, method, path string, in, out any) (int, error) {
 	body := []byte(nil)
 	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	r, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.Header.Set("Authorization", "Bearer "+a.key.Reveal())
 	r.Header.Set("User-Agent", "evergrant/"+version())
@@ -165,29 +182,32 @@ func (a *api) call(ctx context.Context, method, path string, in, out any) error 
 	}
 	resp, err := a.client.Do(r)
 	if err != nil {
-		return a.unreachable(err)
+		return 0, a.unreachable(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read to its end, or is given up
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return a.unreachable(err)
+		return 0, a.unreachable(err)
 	}
 	if resp.StatusCode >= 300 {
-		return problemOf(resp, answer)
+		return 0, problemOf(resp, answer)
 	}
 	if out == nil {
-		return nil
+		return resp.StatusCode, nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("%s does not answer as Evergrant does: is --url right?", a.base)
+		return 0, fmt.Errorf("%s does not answer as Evergrant does: is --url right?", a.base)
 	}
-	return nil
+	return resp.StatusCode, nil
 }
 
 func problemOf(resp *http.Response, answer []byte) error {
 	var e apiError
 	if json.Unmarshal(answer, &e.Problem) != nil || e.Code == "" {
 		return fmt.Errorf("%s answered %d, and not as Evergrant does: is --url right?", resp.Request.URL.Host, resp.StatusCode)
+	}
+	if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && s > 0 {
+		e.retryAfter = secondsOf(s)
 	}
 	return e
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evergrant/evergrant/internal/secret"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -250,61 +247,4 @@ func revokedMeans(revoked string) string {
 		return " (the provider has not answered yet; it is tried until it has)"
 	}
 	return ""
-}
-
-// importCommand brings a connection in.
-type importCommand struct {
-	Server
-	Integration       string            `arg:"" help:"Name of the integration in the configuration."`
-	Owner             string            `short:"o" required:"" help:"Whose connection it is: your application's own id."`
-	ClientCredentials bool              `help:"There is no user: use the client's own credentials."`
-	TokenFile         string            `placeholder:"FILE" help:"File with the refresh token; else it is read from stdin, so that it stands in no process list."`
-	Client            string            `help:"Name of the client that got the token, if it is not the current one."`
-	Scope             string            `help:"What the token was granted."`
-	ExternalID        string            `help:"Your id of this import: the same one again imports nothing anew."`
-	Hold              bool              `help:"Store it and do not refresh it yet: another broker still does."`
-	Tag               map[string]string `help:"Tags, NAME=VALUE."`
-}
-
-// Run imports and shows the connection.
-func (c *importCommand) Run(p *process) error {
-	a, err := c.connect(p)
-	if err != nil {
-		return err
-	}
-	in := wire.ImportRequest{
-		Integration: c.Integration, Owner: c.Owner, Client: c.Client, Scope: c.Scope, ExternalID: c.ExternalID, Hold: c.Hold, Tags: c.Tag,
-	}
-	if c.ClientCredentials {
-		in.GrantType = wire.ClientCredentials
-	} else {
-		token, err := c.refreshToken(p)
-		if err != nil {
-			return err
-		}
-		in.RefreshToken = token.Reveal()
-	}
-	var x wire.Connection
-	if err := a.call(p.ctx, http.MethodPost, "/v1/connections", in, &x); err != nil {
-		return a.namingIntegrations(p, err)
-	}
-	if x.Status == "connecting" {
-		p.sayf("Stored. The provider has not answered yet; it is tried again.")
-	}
-	return c.print(p, x)
-}
-
-func (c *importCommand) refreshToken(p *process) (secret.Text, error) {
-	if c.TokenFile != "" {
-		return readSecretFile(c.TokenFile)
-	}
-	p.sayf("Refresh token (one line on stdin):")
-	line, err := bufio.NewReader(io.LimitReader(p.stdin, maxAnswer)).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return secret.Text{}, fmt.Errorf("refresh token: %w", err)
-	}
-	if line = strings.TrimSpace(line); line == "" {
-		return secret.Text{}, usagef("a refresh token is needed on stdin, or in a file named by --token-file")
-	}
-	return secret.New(line), nil
 }

@@ -278,6 +278,29 @@ func startInterrupted(t *testing.T) (*interrupted, *simprovider.Server) {
 
 func newDeployment(t *testing.T, sims *simprovider.Server) *deployment {
 	t.Helper()
+	d := placeDeployment(t)
+	endpoints := sims.Endpoints("askfred")
+	client := simprovider.Client{ID: "a", Secret: "s", RedirectURIs: []string{"http://" + d.address + "/callback/askfred"}}
+	if err := sims.Register("askfred", client); err != nil {
+		t.Fatal(err)
+	}
+	d.configure("askfred", map[string]any{
+		"client_id": client.ID, "client_secret": client.Secret, "return_to": []string{demoReturn},
+		"provider": map[string]any{
+			"authorization_endpoint": endpoints["authorization_endpoint"], "token_endpoint": endpoints["token_endpoint"],
+			"revocation_endpoint": endpoints["revocation_endpoint"], "token_endpoint_auth_method": "client_secret_post", "pkce": "unsupported",
+			"refresh": map[string]any{
+				"supported": true, "rotation": "always", "previous_token": "dies_on_first_use_of_new", "reuse": "rejected", "old_access_token_dies_on_refresh": true,
+			},
+		},
+	})
+	return d
+}
+
+// placeDeployment is a deployment with a folder and an address, and without a
+// configuration.
+func placeDeployment(t *testing.T) *deployment {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -286,33 +309,25 @@ func newDeployment(t *testing.T, sims *simprovider.Server) *deployment {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// configure writes a configuration of one integration, and a key for all that there is.
+func (d *deployment) configure(integration string, settings map[string]any) {
+	d.t.Helper()
 	key, hash := config.NewAPIKey()
 	d.api = newAPI("http://"+d.address, key)
-	endpoints := sims.Endpoints("askfred")
-	client := simprovider.Client{ID: "a", Secret: "s", RedirectURIs: []string{"http://" + d.address + "/callback/askfred"}}
-	if err := sims.Register("askfred", client); err != nil {
-		t.Fatal(err)
-	}
 	file, err := json.Marshal(map[string]any{
-		"integrations": map[string]any{"askfred": map[string]any{
-			"client_id": client.ID, "client_secret": client.Secret, "return_to": []string{demoReturn},
-			"provider": map[string]any{
-				"authorization_endpoint": endpoints["authorization_endpoint"], "token_endpoint": endpoints["token_endpoint"],
-				"revocation_endpoint": endpoints["revocation_endpoint"], "token_endpoint_auth_method": "client_secret_post", "pkce": "unsupported",
-				"refresh": map[string]any{
-					"supported": true, "rotation": "always", "previous_token": "dies_on_first_use_of_new", "reuse": "rejected", "old_access_token_dies_on_refresh": true,
-				},
-			},
-		}},
+		"integrations": map[string]any{integration: settings},
 		"api_keys": []any{map[string]any{
-			"name": "app", "hash": hash, "allow": []string{"connect", "token", "manage"}, "integrations": []string{"*"}, "owners": []string{"*"},
+			"name": "app", "hash": hash, "allow": []string{"connect", "token", "manage", "admin"}, "integrations": []string{"*"}, "owners": []string{"*"},
+			"imports_per_minute": 1_000_000,
 		}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(d.folder, "evergrant.yaml"), file, 0o600); err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	return d
 }

@@ -29,7 +29,8 @@ type commands struct {
 	Demo  demoCommand  `cmd:"" group:"run" help:"Take every dialect through its life, on a clock that is set, and print a table."`
 
 	Connect    connectCommand    `cmd:"" group:"connections" help:"Connect an owner's account: opens the browser and waits for the consent."`
-	Import     importCommand     `cmd:"" group:"connections" help:"Bring in a refresh token that was got elsewhere, or use client credentials."`
+	Import     importCommand     `cmd:"" group:"connections" help:"Bring in refresh tokens that were got elsewhere, one or many, or use client credentials."`
+	Activate   activateCommand   `cmd:"" group:"connections" help:"Begin to refresh what was imported with --hold."`
 	List       listCommand       `cmd:"" group:"connections" help:"List connections."`
 	Show       showCommand       `cmd:"" group:"connections" help:"Show a connection; never its tokens."`
 	Token      tokenCommand      `cmd:"" group:"connections" help:"Print a fresh access token."`

@@ -26,15 +26,20 @@ func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportR
 	if refused != nil {
 		return ImportResult{}, refused
 	}
+	// A repeat is answered before it counts: an import that goes on where it stopped is
+	// not to spend its minute on what it has brought in already.
+	if existing, refused := b.importedBefore(ctx, c, r); refused != nil || existing != nil {
+		return b.existed(ctx, existing, r, refused)
+	}
 	if refused := b.mayImport(ctx, c); refused != nil {
 		return ImportResult{}, refused
 	}
-	if err := b.loadKey(ctx); err != nil {
-		return ImportResult{}, &Error{Code: ProviderUnavailable, Detail: "the key that seals the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
+	if refused := b.sealingKey(ctx); refused != nil {
+		return ImportResult{}, refused
 	}
 	id, existing, refused := b.claimExternal(ctx, c, r)
 	if refused != nil || existing != nil {
-		return ImportResult{View: b.viewOf(existing), Existed: existing != nil}, errorOf(refused)
+		return b.existed(ctx, existing, r, refused)
 	}
 	rec, err := b.imported(i, client, id, r)
 	if err != nil {
@@ -44,24 +49,72 @@ func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportR
 	if err != nil {
 		return ImportResult{}, internal(err)
 	}
-	if r.Hold || !res.Applied {
+	if !res.Applied || rec.Status != connection.Connecting {
 		return ImportResult{View: b.view(res.Record), Existed: !res.Applied}, nil
 	}
 	return b.firstRefresh(ctx, id)
 }
 
-func errorOf(e *Error) error {
-	if e == nil {
-		return nil
+// sealingKey has at hand what an import is sealed with.
+func (b *Broker) sealingKey(ctx context.Context) *Error {
+	if err := b.loadKey(ctx); err != nil {
+		return &Error{Code: ProviderUnavailable, Detail: "the key that seals the tokens cannot be had now; ask again", RetryAfter: 5, Err: err}
 	}
-	return e
+	return nil
 }
 
-func (b *Broker) viewOf(rec *connection.Record) View {
-	if rec == nil {
-		return View{}
+// importedBefore is the connection that an earlier import of the same external id made,
+// nil where there is none that still lives.
+func (b *Broker) importedBefore(ctx context.Context, c Caller, r ImportRequest) (*connection.Record, *Error) {
+	if r.ExternalID == "" {
+		return nil, nil
 	}
-	return b.view(*rec)
+	holder, err := b.Store.External(ctx, r.Integration, r.ExternalID)
+	if err != nil {
+		return nil, internal(err)
+	}
+	if holder == "" {
+		return nil, nil
+	}
+	rec, err := b.Store.Get(ctx, holder)
+	switch {
+	case err != nil && readError(err, "").Code == NotFound:
+		return nil, nil // its import stopped between the two writes
+	case err != nil:
+		return nil, internal(err)
+	case rec.Status == connection.Disconnected:
+		return nil, nil
+	case rec.Owner != r.Owner || !c.MayOwner(rec.Owner):
+		return nil, fail(InvalidRequest, "external_id belongs to a connection of another owner")
+	}
+	return &rec, nil
+}
+
+// existed answers a repeated import. A held connection takes the tokens of the repeat:
+// the broker that still refreshes it may have got newer ones since. Any other one has
+// gone on by itself, and what was imported then is old.
+func (b *Broker) existed(ctx context.Context, rec *connection.Record, r ImportRequest, refused *Error) (ImportResult, error) {
+	switch {
+	case refused != nil:
+		return ImportResult{}, refused
+	case rec.Status != connection.Held || r.ClientCredentials:
+		return ImportResult{View: b.view(*rec), Existed: true}, nil
+	}
+	if refused := b.sealingKey(ctx); refused != nil {
+		return ImportResult{}, refused
+	}
+	next := *rec
+	if err := b.sealImport(&next, r); err != nil {
+		return ImportResult{}, internal(err)
+	}
+	res, err := b.Store.Write(ctx, rec.ID, connection.Renew{
+		Gen: rec.Gen, OldRT: rec.Refresh, Access: next.Access, RefreshTok: next.Refresh, TokenID: next.TokenID, TokenType: next.TokenType,
+		IssuedAt: next.IssuedAt, ExpiresAt: next.ExpiresAt, Now: b.now(),
+	})
+	if err != nil {
+		return ImportResult{}, internal(err)
+	}
+	return ImportResult{View: b.view(res.Record), Existed: true}, nil // refused: activated or ended meanwhile
 }
 
 // firstRefresh proves an import. Where that cannot be done now, the schedule goes on.
@@ -105,7 +158,9 @@ func (b *Broker) checkImport(c Caller, i *config.Integration, r ImportRequest) (
 		return nil, fail(InvalidRequest, "client credentials need a client secret in the configuration of %s", i.Name)
 	case r.ClientCredentials && (!r.RefreshToken.IsZero() || r.Hold):
 		return nil, fail(InvalidRequest, "client credentials go without refresh_token and hold")
-	case !r.ClientCredentials && !legalToken(r.RefreshToken, true):
+	case !r.ClientCredentials && i.Entry.Refresh.Supported == provider.No && (r.AccessToken.IsZero() || !r.RefreshToken.IsZero()):
+		return nil, fail(InvalidRequest, "%s has no refresh tokens: import access_token alone, with its expires_at if it has an end", i.Provider)
+	case !r.ClientCredentials && i.Entry.Refresh.Supported != provider.No && !legalToken(r.RefreshToken, true):
 		return nil, fail(InvalidRequest, "refresh_token must be 1 to %d visible ASCII characters", maxToken)
 	case !r.AccessToken.IsZero() && !legalToken(r.AccessToken, false):
 		return nil, fail(InvalidRequest, "access_token must be at most %d visible ASCII characters", maxToken)
@@ -177,8 +232,12 @@ func (b *Broker) imported(i *config.Integration, client *config.Client, id strin
 		},
 		Provider: i.Provider, RequestedScope: r.Scope, ExternalID: r.ExternalID, Tags: r.Tags, Fields: r.Variables, CreatedAt: now, UpdatedAt: now,
 	}
-	if r.Hold {
+	switch {
+	case r.Hold:
 		rec.Status, rec.Sched, rec.Todo = connection.Held, "", ""
+	case !r.ClientCredentials && r.RefreshToken.IsZero():
+		// There is nothing that could be sent, and so nothing to prove.
+		rec.Status, rec.Sched, rec.Todo = connection.Active, "", ""
 	}
 	if r.ClientCredentials {
 		rec.Grant = string(provider.GrantClientCredentials)
@@ -187,35 +246,47 @@ func (b *Broker) imported(i *config.Integration, client *config.Client, id strin
 		}
 		return rec, nil
 	}
-	sealed, err := b.Keys.Seal(secret.PurposeToken, secret.Place{Table: "connections", ID: id, Gen: 1, Field: "rt"}, r.RefreshToken)
-	if err != nil {
-		return rec, err
+	return rec, b.sealImport(&rec, r)
+}
+
+// sealImport puts the tokens of an import into rec, sealed, in place of those it has.
+func (b *Broker) sealImport(rec *connection.Record, r ImportRequest) error {
+	rec.Access, rec.Refresh, rec.TokenID, rec.TokenType, rec.IssuedAt, rec.ExpiresAt = "", "", "", "", 0, 0
+	if !r.RefreshToken.IsZero() {
+		sealed, err := b.Keys.Seal(secret.PurposeToken, refresh.RefreshPlace(rec.ID, rec.TokGen), r.RefreshToken)
+		if err != nil {
+			return err
+		}
+		rec.Refresh = item.Bytes(sealed)
 	}
-	rec.Refresh = item.Bytes(sealed)
 	if !r.AccessToken.IsZero() {
-		if sealed, err = b.Keys.Seal(secret.PurposeToken, refresh.AccessPlace(id, 1), r.AccessToken); err != nil {
-			return rec, err
+		sealed, err := b.Keys.Seal(secret.PurposeToken, refresh.AccessPlace(rec.ID, rec.TokGen), r.AccessToken)
+		if err != nil {
+			return err
 		}
 		rec.Access, rec.TokenID, rec.TokenType = item.Bytes(sealed), connection.NewTokenID(), "Bearer"
-		rec.IssuedAt, rec.ExpiresAt = now, r.ExpiresAt
+		rec.IssuedAt, rec.ExpiresAt = b.now(), r.ExpiresAt
 	}
-	return rec, nil
+	return nil
 }
 
 // Activate begins to refresh a held connection, at once.
 func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error) {
-	if rec, refused := b.record(ctx, c, id); refused != nil {
+	rec, refused := b.record(ctx, c, id)
+	if refused != nil {
 		return View{}, refused
-	} else if rec.Status != connection.Held {
+	}
+	if rec.Status != connection.Held {
 		return b.view(rec), nil // active already, or ended: its status says which
 	}
 	if refused := b.mayImport(ctx, c); refused != nil {
 		return View{}, refused
 	}
-	soon := b.now() + 60
-	res, err := b.Store.Write(ctx, id, connection.Activate{
-		ID: id, Sched: schedule.RetryPartition(id, soon), Todo: schedule.TodoPartition(id, soon), Now: b.now(),
-	})
+	w := connection.Activate{ID: id, Now: b.now()}
+	if rec.Refresh != "" {
+		w.Sched, w.Todo = schedule.RetryPartition(id, w.Now+60), schedule.TodoPartition(id, w.Now+60)
+	}
+	res, err := b.Store.Write(ctx, id, w)
 	switch {
 	case err != nil:
 		return View{}, internal(err)
@@ -223,6 +294,8 @@ func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error
 		return View{}, fail(NotFound, "there is no such connection")
 	case !res.Applied:
 		return b.view(res.Record), nil // active already, or ended: its status says which
+	case w.Todo == "":
+		return b.view(res.Record), nil // nothing to prove
 	}
 	done, err := b.firstRefresh(ctx, id)
 	return done.View, err

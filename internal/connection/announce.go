@@ -24,7 +24,7 @@ type Announcing interface {
 
 // Each Announcing write.
 var _ = []Announcing{
-	Create{}, Verdict{}, Revive{}, RefuseImport{}, Consent{}, ConsentAccess{}, Tombstone{}, TombstoneHeld{}, Supersede{}, Warn{},
+	Create{}, Verdict{}, Revive{}, RefuseImport{}, Consent{}, ConsentAccess{}, Tombstone{}, TombstoneHeld{}, Supersede{}, Warn{}, Activate{},
 }
 
 // Announces implements Announcing. An import is announced once its token is proved.
@@ -33,6 +33,14 @@ func (w Create) Announces() Announcement {
 		return Announcement{}
 	}
 	return Announcement{Type: outbox.Created, At: w.Record.CreatedAt}
+}
+
+// Announces implements Announcing. What is still to be proved is announced by its save.
+func (w Activate) Announces() Announcement {
+	if w.Todo != "" {
+		return Announcement{}
+	}
+	return Announcement{Type: outbox.Created, At: w.Now}
 }
 
 // Announces implements Announcing.

@@ -76,6 +76,15 @@ func externalKey(integration, externalID string) string {
 	return "ext#" + integration + "#" + Hash(externalID)
 }
 
+// External is the connection that holds the caller's external id, "" for none.
+func (s Store) External(ctx context.Context, integration, externalID string) (string, error) {
+	i, err := s.Connections.Get(ctx, externalKey(integration, externalID))
+	if err != nil {
+		return "", fmt.Errorf("read external id: %w", err)
+	}
+	return i.String("conn"), nil
+}
+
 // ClaimExternal files id under the caller's external id, unless another connection
 // holds it. over is the id that may be replaced (a disconnected one), "" for none.
 // It returns the id that holds the external id afterwards.

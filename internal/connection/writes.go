@@ -532,24 +532,63 @@ func (w Reseal) Update() item.Update {
 	return u
 }
 
-// Activate begins to refresh a held connection.
+// Activate begins to refresh a held connection. Its token is proved by the first refresh
+// (connecting); where the provider has no refresh tokens nothing is left to prove, and it
+// is active at once.
 type Activate struct {
 	ID    string
 	Sched string
-	Todo  string
+	Todo  string // "" where there is nothing to prove
 	Now   int64
 }
 
 // Update implements Write.
 func (w Activate) Update() item.Update {
+	status := Connecting
+	if w.Todo == "" {
+		status = Active
+	}
 	u := item.Update{
 		If: []item.Cond{item.Eq("status", string(Held))},
 		Set: []item.Assign{
-			item.Put("status", string(Connecting)), item.Put("status_id", statusID(Connecting, w.ID)),
-			item.Put("todo", w.Todo), item.Put("updated_at", w.Now),
+			item.Put("status", string(status)), item.Put("status_id", statusID(status, w.ID)), item.Put("updated_at", w.Now),
 		},
 	}
+	putText(&u, "todo", w.Todo)
 	putText(&u, "sched", w.Sched)
+	return u
+}
+
+// Renew replaces the tokens of a held connection by newer ones of the same grant: the
+// broker that still refreshes it has gone on. Nobody here has ever sent the old ones, so
+// the generation stays.
+type Renew struct {
+	Gen   int64
+	OldRT item.Bytes // the sealed refresh token as read, "" for none
+
+	Access, RefreshTok  item.Bytes // sealed; an absent one is removed
+	TokenID, TokenType  string
+	IssuedAt, ExpiresAt int64
+	Now                 int64
+}
+
+// Update implements Write.
+func (w Renew) Update() item.Update {
+	u := item.Update{
+		If:  []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Held))},
+		Set: []item.Assign{item.Put("updated_at", w.Now)},
+	}
+	if w.OldRT == "" {
+		u.If = append(u.If, item.Lacks("rt"))
+	} else {
+		u.If = append(u.If, item.Eq("rt", w.OldRT))
+	}
+	putBytes(&u, "rt", w.RefreshTok)
+	putBytes(&u, "at", w.Access)
+	putText(&u, "token_id", w.TokenID)
+	putText(&u, "token_type", w.TokenType)
+	putInt(&u, "issued_at", w.IssuedAt)
+	putInt(&u, "expires_at", w.ExpiresAt)
 	return u
 }
 
@@ -650,6 +689,14 @@ func journaled(u item.Update, j Journal) item.Update {
 }
 
 func putText(u *item.Update, name, v string) {
+	if v == "" {
+		u.Remove = append(u.Remove, name)
+		return
+	}
+	u.Set = append(u.Set, item.Put(name, v))
+}
+
+func putBytes(u *item.Update, name string, v item.Bytes) {
 	if v == "" {
 		u.Remove = append(u.Remove, name)
 		return

@@ -243,6 +243,23 @@ var cases = []struct {
 		false,
 	},
 	{
+		"activate without a refresh token",
+		connection.Activate{ID: id, Now: 160},
+		func(r *connection.Record) { r.Status = connection.Held },
+		map[string]func(*connection.Record){"active": func(r *connection.Record) { r.Status = connection.Active }},
+		false,
+	},
+	{
+		"renew",
+		connection.Renew{Gen: 3, OldRT: "rt3", Access: "at3b", RefreshTok: "rt3b", TokenID: "t2", IssuedAt: 160, ExpiresAt: 260, Now: 160},
+		func(r *connection.Record) { r.Status = connection.Held },
+		map[string]func(*connection.Record){
+			"activated": func(r *connection.Record) { r.Status = connection.Connecting }, "renewed by another": func(r *connection.Record) { r.Refresh = "other" },
+			"generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
+		},
+		false,
+	},
+	{
 		"reschedule",
 		connection.Reschedule{Gen: 3, Old: "50#1#0", Sched: "100#1#0"},
 		nil,

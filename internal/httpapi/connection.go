@@ -101,8 +101,8 @@ func checkImport(r broker.ImportRequest, grant string) error {
 		return invalid("grant_type has to be %s or absent.", wire.ClientCredentials)
 	case r.ClientCredentials && !(r.RefreshToken.IsZero() && r.AccessToken.IsZero()):
 		return invalid("grant_type %s takes no tokens: Evergrant gets them.", wire.ClientCredentials)
-	case !r.ClientCredentials && r.RefreshToken.IsZero():
-		return invalid("refresh_token is required, or grant_type %s.", wire.ClientCredentials)
+	case !r.ClientCredentials && r.RefreshToken.IsZero() && r.AccessToken.IsZero():
+		return invalid("refresh_token is required, or grant_type %s, or access_token where the provider has no refresh tokens.", wire.ClientCredentials)
 	case r.ExpiresAt < 0, r.ExpiresAt != 0 && r.AccessToken.IsZero():
 		return invalid("expires_at is a time after 1970, and that of access_token, which has to come with it.")
 	}

@@ -6,7 +6,8 @@ import "time"
 const ClientCredentials = "client_credentials"
 
 // ImportRequest is the body of POST /v1/connections. Integration, Owner and either
-// RefreshToken or GrantType are required.
+// RefreshToken or GrantType are required, or AccessToken alone where the provider has no
+// refresh tokens.
 type ImportRequest struct {
 	Integration  string `json:"integration"`
 	Owner        string `json:"owner"`                   // at most 256 bytes
