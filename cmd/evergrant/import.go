@@ -147,7 +147,7 @@ func (c *importCommand) many(p *process) error {
 	if err := c.check(p, a, rows); err != nil {
 		return err
 	}
-	run := importing{importCommand: c, api: a, rows: rows}
+	run := importing{importCommand: c, api: a, rows: rows, bulk: func(total int) *bulk { return newBulk(p, total, c.Concurrency) }}
 	run.report = importReport{From: c.From, DryRun: c.DryRun, Total: len(rows), Statuses: map[string]int{}, Failures: []importFailure{}}
 	began := time.Now()
 	stopped := run.run(p)
@@ -248,6 +248,7 @@ type importing struct {
 	*importCommand
 	api  *api
 	rows []row
+	bulk func(total int) *bulk
 
 	mu     sync.Mutex
 	report importReport // guarded by mu
@@ -266,7 +267,7 @@ func (run *importing) run(p *process) error {
 	if run.DryRun {
 		return nil
 	}
-	b := newBulk(p, len(good), run.Concurrency)
+	b := run.bulk(len(good))
 	stopped := b.run(func(ctx context.Context, n int) error { return run.send(ctx, run.rows[good[n]]) }, func(n int, err error) {
 		if err != nil {
 			run.failed(run.rows[good[n]], err)
