@@ -111,6 +111,12 @@ vuln: ## Look for known vulnerabilities (asks vuln.go.dev, so CI without the int
 cfn-lint: reference-cfn-lint ## Check template.yaml
 	$(REFERENCE)/cfn-lint/bin/cfn-lint --non-zero-exit-code informational template.yaml
 
+.PHONY: sam
+sam: reference-sam reference-dynamodb reference-moto ## Have SAM check, build and invoke the functions, and show what it says (Linux, root, podman)
+	@go test -run '^$$' ./test/lambda
+	@EVERGRANT_SAM=$(CURDIR)/$(REFERENCE)/sam EVERGRANT_MOTO=$(CURDIR)/$(REFERENCE)/moto \
+		tools/podman-run tools/dynamodb-run go test -count=1 -v -run '^TestSAM$$' ./test/lambda
+
 .PHONY: model
 model: ## Explore every interleaving of the refresh protocol, and catch every planted mistake (14 minutes)
 	@go run ./tools/model $(ARGS)
@@ -142,13 +148,14 @@ bench: ## Run the benchmarks (BENCH=pattern)
 
 .PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients
 reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients ## Fetch all of the following
-.PHONY: reference-typescript reference-python reference-schemathesis
-reference: reference-typescript reference-python reference-schemathesis
+.PHONY: reference-typescript reference-python reference-schemathesis reference-sam
+reference: reference-typescript reference-python reference-schemathesis reference-sam
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
 reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
 reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
 reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
+reference-sam: $(REFERENCE)/sam/ready ## Fetch the AWS SAM CLI (needs Python 3)
 reference-oauth-clients: $(REFERENCE)/oauth-clients/ready ## Fetch OAuth clients in JavaScript and Python (needs npm and Python 3)
 reference-typescript: $(REFERENCE)/typescript/ready ## Fetch what the TypeScript client is built with (needs npm)
 reference-python: $(REFERENCE)/python/ready ## Fetch what the Python client is tested with (needs Python 3.10)
@@ -179,7 +186,8 @@ $(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt
 $(REFERENCE)/moto/ready: test/moto/requirements.txt
 $(REFERENCE)/python/ready: clients/python/requirements-test.txt
 $(REFERENCE)/schemathesis/ready: test/schemathesis/requirements.txt
-$(REFERENCE)/cfn-lint/ready $(REFERENCE)/moto/ready $(REFERENCE)/python/ready $(REFERENCE)/schemathesis/ready:
+$(REFERENCE)/sam/ready: test/sam/requirements.txt
+$(REFERENCE)/cfn-lint/ready $(REFERENCE)/sam/ready $(REFERENCE)/moto/ready $(REFERENCE)/python/ready $(REFERENCE)/schemathesis/ready:
 	rm -rf $(@D) && mkdir -p $(@D)
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<

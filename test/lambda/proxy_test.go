@@ -84,7 +84,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		p.t.Errorf("%s of %s is not JSON", r.Header.Get("X-Amz-Target"), role)
 	}
-	for _, q := range p.requests(role, service, operation, in) {
+	var judged []request
+	if role != kitKey { // the tests' own key may do everything
+		judged = p.requests(role, service, operation, in)
+	}
+	for _, q := range judged {
 		if !p.roles.permits(q) {
 			refuse(w, http.StatusBadRequest, "AccessDeniedException", "User is not authorized to perform: "+q.action+" on resource: "+q.resource)
 			return

@@ -42,7 +42,7 @@ type need struct {
 // alone, so that what runs where does not depend on who runs it.
 var references = [...]string{
 	"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS",
-	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD", "EVERGRANT_SCHEMATHESIS",
+	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD", "EVERGRANT_SCHEMATHESIS", "EVERGRANT_SAM",
 }
 
 // onDynamoDB are the packages that test more where DynamoDB Local is: the store's contract, the
@@ -140,12 +140,31 @@ func suites(root string) []suite {
 		},
 		{
 			name:    "lambda-flow",
-			command: []string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "./test/lambda/..."},
+			command: []string{"tools/dynamodb-run", "go", "test", "-json", "-count=1", "-skip", "^TestSAM$", "./test/lambda/..."},
 			goTest:  true, whole: true,
 			before: []string{"sh", "-c", "make --no-print-directory functions-here && go test -run '^$' ./test/lambda/..."},
 			env:    []string{"EVERGRANT_MOTO=" + filepath.Join(reference, "moto")},
 			needs:  append(slices.Clone(dynamodb), fetched(reference, "moto", "moto")),
 			limit:  10 * time.Minute,
+		},
+		{
+			name: "sam",
+			command: []string{
+				"tools/podman-run", "tools/dynamodb-run", "go", "test", "-json", "-count=1", "-run", "^TestSAM$", "./test/lambda",
+			},
+			goTest: true, whole: true,
+			// What the test and the functions are made of, before the network is taken away.
+			before: []string{"sh", "-c", "go build ./cmd/evergrant ./functions/... && go test -run '^$' ./test/lambda"},
+			env: []string{
+				"EVERGRANT_SAM=" + filepath.Join(reference, "sam"), "EVERGRANT_MOTO=" + filepath.Join(reference, "moto"),
+			},
+			needs: append(
+				slices.Clone(dynamodb), fetched(reference, "moto", "moto"), fetched(reference, "sam", "the AWS SAM CLI"),
+				need{"root", "containers need it", func() bool { return os.Geteuid() == 0 }},
+				tool("podman", "install podman, runc, netavark and iptables"), tool("runc", "install it"), tool("iptables", "install it"),
+				tool("busybox", "install busybox-static"),
+			),
+			limit: 10 * time.Minute,
 		},
 		{
 			name:    "oauth-clients",
