@@ -38,6 +38,11 @@ func TestOnDemandIsNeverScheduled(t *testing.T) {
 	if w.a.requests() != 0 || w.Record(id).Sched != "" {
 		t.Errorf("it was scheduled: %q", w.Record(id).Sched)
 	}
+	w.Advance(30 * time.Hour) // after such a gap a tick looks at every connection
+	w.tick(b)
+	if w.a.requests() != 0 {
+		t.Error("it was refreshed by a tick after a gap")
+	}
 	v, err := b.Get(t.Context(), caller(), id)
 	if rec := w.Record(id); err != nil || v.NextRefreshAt != 0 || v.ReconnectBy != rec.IssuedAt+864000 {
 		t.Errorf("reconnect by %d, next refresh %d, %v", v.ReconnectBy, v.NextRefreshAt, err)

@@ -307,6 +307,9 @@ func (s State) fresh(now int64) bool {
 		if plan.ForIdle() {
 			return plan.IdleSkips(c.IssuedAt, now) // whatever becomes of the access token
 		}
+		if plan.Mode == schedule.OnDemand && c.DoubtAt == 0 && c.Attempt.ID == "" {
+			return true // nobody asks: a tick comes by since it looks at all after a long gap
+		}
 		return c.ExpiresAt == 0 || plan.SlotSkips(c.ID, life, c.ExpiresAt, max(now, s.In.Minute*60))
 	case Timer:
 		return c.ExpiresAt == 0 || c.ExpiresAt > now+plan.Margin(life)

@@ -67,6 +67,7 @@ func changes(e provider.Entry) map[string]func(map[string]any) {
 			r["rotation"] = "none"
 		}
 	}
+	limits(e, list)
 	if len(e.RetryStatus) == 0 {
 		list["name of a dead grant"] = func(m map[string]any) { m["dead_refresh_errors"] = []string{"quite_another_error"} }
 	}
@@ -84,5 +85,33 @@ func anotherAuth(e provider.Entry) func(map[string]any) {
 		for _, name := range []string{"token_endpoint_auth_method_by_grant", "token_endpoint_auth_method_by_client", "public_client_id"} {
 			delete(m, name)
 		}
+	}
+}
+
+// limits adds changes of the numbers that an entry gives.
+func limits(e provider.Entry, list map[string]func(map[string]any)) {
+	p := e.Profile(provider.GrantAuthorizationCode)
+	in := func(field string, n int64) func(map[string]any) {
+		return func(m map[string]any) { m["refresh"].(map[string]any)[field] = n }
+	}
+	lives := e.Refresh.Credential == ""
+	if p.AbsoluteLifetime > 0 && lives {
+		list["absolute lifetime, shorter"] = in("absolute_lifetime_s", p.AbsoluteLifetime-dayS)
+		list["absolute lifetime, longer"] = in("absolute_lifetime_s", p.AbsoluteLifetime+dayS)
+	}
+	if p.IdleLifetime > 0 && lives {
+		list["idle lifetime, shorter"] = in("idle_lifetime_s", p.IdleLifetime/2)
+		if p.AbsoluteLifetime == 0 || p.IdleLifetime < p.AbsoluteLifetime {
+			list["idle lifetime, longer"] = in("idle_lifetime_s", p.IdleLifetime+dayS)
+		}
+	}
+	if n := e.Refresh.ConcurrentLimit; n > 0 {
+		list["limit, higher"] = in("concurrent_limit", n+1)
+		if n > 1 {
+			list["limit, lower"] = in("concurrent_limit", n-1)
+		}
+	}
+	if age := e.MinimumTokenAge; age > 0 {
+		list["minimum age"] = func(m map[string]any) { m["minimum_token_age_s"] = age * 2 }
 	}
 }

@@ -63,7 +63,7 @@ func (st *stage) play(id string, facts []byte) (*act, error) {
 	if err != nil {
 		return nil, err
 	}
-	life := time.Hour
+	life := 67 * time.Minute // which no entry says
 	if least := time.Duration(known.MinimumTokenAge) * time.Second; least*2 > life {
 		life = least * 3
 	}
@@ -76,10 +76,13 @@ func (st *stage) play(id string, facts []byte) (*act, error) {
 		}
 	}
 	st.Settings.Integrations = []config.Integration{i}
-	st.Home = st.Start(func(c *broker.Config) {
-		c.Secrets = config.NewSecrets(func(context.Context, config.SecretRef) (secret.Text, error) { return secret.New(clientSecret), nil }, st.Now)
-	})
+	st.Home = st.Start(st.secrets)
 	return &act{stage: st, byHand: facts == nil, id: id, entry: known, integration: i.Name, life: life}, nil
+}
+
+// secrets gives a process the client's secret.
+func (st *stage) secrets(c *broker.Config) {
+	c.Secrets = config.NewSecrets(func(context.Context, config.SecretRef) (secret.Text, error) { return secret.New(clientSecret), nil }, st.Now)
 }
 
 // byHand points an inline provider to a simulator made by hand.
@@ -137,7 +140,10 @@ func (a *act) rehearse() error {
 	}{
 		{"connect, call and refresh", a.plain},
 		{"dead grant", a.dead},
+		{"minimum age", a.tooYoung},
+		{"lifetime", a.runsOut},
 		{"disconnect", a.disconnect},
+		{"limit", a.crowded},
 		{"lost answer", a.lost}, // last, since its ticks take longest
 	} {
 		if err := scene.play(); err != nil {
@@ -147,19 +153,21 @@ func (a *act) rehearse() error {
 	return nil
 }
 
-// connect makes a connection of alice.
-func (a *act) connect() (string, error) {
+// connect makes a connection of alice's account.
+func (a *act) connect() (string, error) { return a.connectAs("owner-alice") }
+
+func (a *act) connectAs(owner string) (string, error) {
 	ctx := context.Background()
 	if a.entry.ConnectionEntry != "" {
 		got, err := a.Home.Import(ctx, brokertest.Caller(), broker.ImportRequest{
-			Integration: a.integration, Owner: "owner-alice", RefreshToken: secret.New(a.Sim.IssueRefreshToken(a.id, "alice")),
+			Integration: a.integration, Owner: owner, RefreshToken: secret.New(a.Sim.IssueRefreshToken(a.id, "alice")),
 		})
 		if err != nil {
 			return "", fmt.Errorf("import: %w", err)
 		}
 		return got.ID, a.active(got.ID)
 	}
-	s, err := a.Home.CreateSession(ctx, brokertest.Caller(), broker.SessionRequest{Origin: a.Origin, Integration: a.integration, Owner: "owner-alice"})
+	s, err := a.Home.CreateSession(ctx, brokertest.Caller(), broker.SessionRequest{Origin: a.Origin, Integration: a.integration, Owner: owner})
 	if err != nil {
 		return "", err
 	}
@@ -258,7 +266,7 @@ func (a *act) plain() error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	if err := a.accepted(id); err != nil {
+	if err := errors.Join(a.accepted(id), a.lives(id)); err != nil {
 		return err
 	}
 	if !a.refreshes() {
@@ -278,7 +286,7 @@ func (a *act) plain() error {
 		if err := a.rotated(n, before != after); err != nil {
 			return err
 		}
-		if err := a.accepted(id); err != nil {
+		if err := errors.Join(a.accepted(id), a.lives(id)); err != nil {
 			return fmt.Errorf("after a refresh: %w", err)
 		}
 	}
@@ -297,7 +305,7 @@ func (a *act) accepted(id string) error {
 // nothing is known the simulator has to rotate, which is the worst.
 func (a *act) rotated(n int, rotated bool) error {
 	want := true
-	switch a.entry.Profile(provider.GrantAuthorizationCode).Rotation {
+	switch a.profile().Rotation {
 	case provider.RotationNone:
 		want = false
 	case provider.RotationSometimes:
@@ -316,7 +324,7 @@ func (a *act) rotated(n int, rotated bool) error {
 // survives reports whether a refresh whose answer was lost can be made good, as far as
 // the entry's facts that may be trusted go.
 func (a *act) survives() bool {
-	p := a.entry.Profile(provider.GrantAuthorizationCode)
+	p := a.profile()
 	trusted := func(field, value, want string) bool {
 		return value == want && a.entry.Evidence[evidenced(a.entry, field)].Kind != "recalled"
 	}
@@ -394,15 +402,7 @@ func (a *act) deadOnce() error {
 	a.Sim.RevokeUser(a.id, "alice")
 	a.UserEnded()
 	forced := a.Home.Force(id)
-	r := a.Record(id)
-	if len(a.entry.RetryStatus) > 0 {
-		// This provider does not tell a dead grant from trouble of its own.
-		if forced == nil || r.Status != connection.Active {
-			return fmt.Errorf("it is %s %s: %w", r.Status, r.Reason, forced)
-		}
-		return nil
-	}
-	if !a.refreshes() {
+	if !a.refreshes() && len(a.entry.RetryStatus) == 0 {
 		// Nothing is stored that could be found dead: whoever meets the refusal is told.
 		live, err := a.call(id)
 		if err != nil || live || brokertest.Code(forced) != broker.NeedsReauth {
@@ -410,15 +410,12 @@ func (a *act) deadOnce() error {
 		}
 		return nil
 	}
-	if r.Status != connection.NeedsReauth || brokertest.Code(forced) != broker.NeedsReauth {
-		return fmt.Errorf("it is %s %s, not needs_reauth: %v", r.Status, r.Reason, forced)
-	}
-	return nil
+	return a.endedFor(id, forced)
 }
 
 // receipt is the one that the entry's facts allow.
 func (a *act) receipt() (revoked, proof string) {
-	e, p := a.entry, a.entry.Profile(provider.GrantAuthorizationCode)
+	e, p := a.entry, a.profile()
 	held := a.refreshes()
 	takesRefresh, takesAccess := e.RevocationEndpoint != "", e.RevocationEndpoint != ""
 	if accepts := e.Revocation.Accepts; len(accepts) > 0 {
