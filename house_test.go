@@ -43,8 +43,8 @@ internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests and tools/initbench
 
 internal/console                 internal/{secret,wire}
-internal/httpapi                 internal/{broker,config,connection,provider,secret,wire,wording}
-internal/lambdahttp              aws/aws-lambda-go
+internal/httpapi                 internal/{broker,config,connection,panicked,provider,secret,wire,wording}
+internal/lambdahttp              internal/panicked aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
 internal/dynamostore/dynamolocal internal/item aws/aws-sdk-go-v2 aws/smithy-go  # tables for tests
 internal/boltstore               internal/{connection,item,secret} go.etcd.io/bbolt
@@ -84,6 +84,7 @@ internal/metric/prom             internal/metric prometheus/client_golang promet
 internal/metric                  # names, units and labels, as data
 
 internal/item
+internal/panicked                # what may be logged of a panic
 internal/secret
 internal/simprovider             # knows HTTP, never our types
 internal/wire

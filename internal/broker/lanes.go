@@ -161,26 +161,13 @@ func (t *ticking) run(l *lane) {
 		case !ok:
 			return
 		case wait > 0:
-			t.pause(wait)
+			_ = t.b.driver.Wait(t.begin, wait)
 		}
 		if t.timeLeft() {
 			t.refreshNow(j)
 		} else {
 			t.late(j)
 		}
-	}
-}
-
-func (t *ticking) pause(d time.Duration) {
-	if t.b.Pause != nil {
-		_ = t.b.Pause(t.begin, d)
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.begin.Done():
 	}
 }
 

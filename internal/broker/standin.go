@@ -194,7 +194,7 @@ func (b *Broker) StandInToken(ctx context.Context, r StandInRequest) (TokenView,
 		if !ok || busy.Code != RefreshInProgress || n == len(standInWaits()) {
 			return t, viewStandIn(st), err
 		}
-		if err := b.wait(ctx, standInWaits()[n]); err != nil {
+		if err := b.driver.Wait(ctx, standInWaits()[n]); err != nil {
 			return TokenView{}, viewStandIn(st), busy
 		}
 		if st, rec, err = b.standIn(ctx, r); err != nil {
@@ -212,20 +212,6 @@ func standInWaits() []time.Duration {
 		waits = append(waits, 800*time.Millisecond)
 	}
 	return waits
-}
-
-func (b *Broker) wait(ctx context.Context, d time.Duration) error {
-	if b.Pause != nil {
-		return b.Pause(ctx, d)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // standIn finds the stand-in and its connection.

@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/panicked"
 )
 
 // face is an http.Handler over some of the routes.
@@ -148,7 +148,7 @@ func (f *face) requestID(r *http.Request) string {
 func (s resource) answer(x *exchange) (a answer) {
 	defer func() {
 		if v := recover(); v != nil {
-			a = s.failed(x, fmt.Errorf("panic: %s at %s", panicKind(v), panicPlace()))
+			a = s.failed(x, fmt.Errorf("panic: %s at %s", panicked.Kind(v), panicked.Place()))
 		}
 	}()
 	run, err := s.choose(x.r)
@@ -237,31 +237,4 @@ func method(r *http.Request) string {
 		return r.Method
 	}
 	return "other"
-}
-
-// panicKind tells v without its text, except for the runtime's own errors: those
-// name types and indexes, never the contents of a string.
-func panicKind(v any) string {
-	if err, ok := v.(runtime.Error); ok {
-		return err.Error()
-	}
-	return fmt.Sprintf("%T", v)
-}
-
-// panicPlace is the function and line that panicked, for the deferred function that
-// recovered. A whole stack would show arguments.
-func panicPlace() string {
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	for panicking := false; ; {
-		frame, more := frames.Next()
-		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
-		if panicking && !inRuntime {
-			return fmt.Sprintf("%s:%d", frame.Function, frame.Line)
-		}
-		panicking = panicking || frame.Function == "runtime.gopanic"
-		if !more {
-			return "unknown"
-		}
-	}
 }

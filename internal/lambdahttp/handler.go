@@ -27,13 +27,12 @@ package lambdahttp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
-	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/evergrant/evergrant/internal/panicked"
 )
 
 // Caller is who signed a request, as the gateway's IAM authorizer found it.
@@ -103,38 +102,11 @@ func serve(h http.Handler, r *http.Request, log *slog.Logger) (answer events.API
 		id := RequestID(r.Context())
 		if v != http.ErrAbortHandler {
 			log.LogAttrs(r.Context(), slog.LevelError, "panic",
-				slog.String("request_id", id), slog.String("panic", panicKind(v)), slog.String("at", panicPlace()))
+				slog.String("request_id", id), slog.String("panic", panicked.Kind(v)), slog.String("at", panicked.Place()))
 		}
 		answer = problem(http.StatusInternalServerError, "internal", "The request could not be served.", id)
 	}()
 	w := &recorder{header: http.Header{}}
 	h.ServeHTTP(w, r)
 	return w.answer(r.Method)
-}
-
-// panicKind tells v without its text, except for the runtime's own errors: those
-// name types and indexes, never the contents of a string.
-func panicKind(v any) string {
-	if err, ok := v.(runtime.Error); ok {
-		return err.Error()
-	}
-	return fmt.Sprintf("%T", v)
-}
-
-// panicPlace is the function and line that panicked. It is to be called by the
-// deferred function that recovered.
-func panicPlace() string {
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	for panicking := false; ; {
-		f, more := frames.Next()
-		inRuntime := strings.HasPrefix(f.Function, "runtime.")
-		if panicking && !inRuntime {
-			return fmt.Sprintf("%s:%d", f.Function, f.Line)
-		}
-		panicking = panicking || f.Function == "runtime.gopanic"
-		if !more {
-			return "unknown"
-		}
-	}
 }

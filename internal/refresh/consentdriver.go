@@ -143,7 +143,7 @@ func (run *consenting) run(ctx context.Context, in ConsentInput) ConsentReport {
 
 func (run *consenting) perform(ctx context.Context, s ConsentState, e ConsentEffect) ConsentResult {
 	if e.Kind == ConsentPause {
-		return run.failed(run.pause(ctx, e.Pause))
+		return run.failed(run.Wait(ctx, time.Duration(e.Pause)*time.Millisecond))
 	}
 	if e.Kind == ConsentExchange {
 		return run.exchange(ctx)

@@ -108,8 +108,8 @@ func (d *Driver) AttemptTime() time.Duration {
 	return time.Duration(d.sendTime()+SaveTime+RescueTime+Slack) * time.Millisecond
 }
 
-func (d *Driver) pause(ctx context.Context, ms int64) error {
-	wait := time.Duration(ms) * time.Millisecond
+// Wait returns when the time is over, or with the error of ctx when that ends before.
+func (d *Driver) Wait(ctx context.Context, wait time.Duration) error {
 	if d.Pause != nil {
 		return d.Pause(ctx, wait)
 	}
@@ -225,7 +225,7 @@ func (run *refreshing) perform(ctx context.Context, s State, e Effect) Result {
 	case EffectRelease:
 		return run.write(ctx, connection.Release{Attempt: run.in.Attempt})
 	case EffectPause:
-		return run.failed(run.pause(ctx, e.Pause))
+		return run.failed(run.Wait(ctx, time.Duration(e.Pause)*time.Millisecond))
 	case EffectSend:
 		return run.send(ctx, s.doubted() || s.Doubt)
 	case EffectSave:
