@@ -348,7 +348,7 @@ func TestTheTemplateOfAnEntryIsSound(t *testing.T) {
 		t.Fatal("there is no template")
 	}
 	r := provider.Check([]byte(m[1]), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
-	for _, found := range append(r.Mistakes, r.Contradictions...) {
+	for _, found := range slices.Concat(r.Essential, r.Mistakes, r.Contradictions) {
 		t.Error(found)
 	}
 	text := read(t, "contributing-a-provider.md")

@@ -238,14 +238,16 @@ func (c *checkEntryCommand) Run(p *process) error {
 	if c.JSON {
 		if err := p.printJSON(struct {
 			Sound          bool     `json:"sound"`
+			Essential      []string `json:"essential"`
 			Mistakes       []string `json:"mistakes"`
 			Contradictions []string `json:"contradictions"`
 			Missing        []string `json:"missing"`
 			Old            []string `json:"old"`
-		}{r.Sound(), list(r.Mistakes), list(r.Contradictions), list(r.Missing), list(r.Old)}); err != nil {
+		}{r.Sound(), list(r.Essential), list(r.Mistakes), list(r.Contradictions), list(r.Missing), list(r.Old)}); err != nil {
 			return err
 		}
 	} else {
+		p.findings("essential, and missing", r.Essential)
 		p.findings("wrong", r.Mistakes)
 		p.findings("contradicts itself", r.Contradictions)
 		p.findings("missing, so the worst is assumed", r.Missing)

@@ -31,7 +31,7 @@ func TestCatalogueEntriesAreSoundAndSurviveJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := provider.Check(b, now)
-		for _, finding := range slices.Concat(r.Mistakes, r.Contradictions) {
+		for _, finding := range slices.Concat(r.Essential, r.Mistakes, r.Contradictions) {
 			t.Errorf("%s: %s", id, finding)
 		}
 		e := lookup(t, id)

@@ -11,6 +11,8 @@ import (
 
 // Review is what Check found in an entry. Each finding begins with a JSON field.
 type Review struct {
+	// Essential is what is missing and cannot be done without.
+	Essential []string
 	// Mistakes make the entry unusable.
 	Mistakes []string
 	// Contradictions are facts that cannot both hold, and claims without a source.
@@ -24,7 +26,7 @@ type Review struct {
 }
 
 // Sound reports whether the entry could stand in the catalogue.
-func (r Review) Sound() bool { return len(r.Mistakes)+len(r.Contradictions) == 0 }
+func (r Review) Sound() bool { return len(r.Essential)+len(r.Mistakes)+len(r.Contradictions) == 0 }
 
 // checkAfter is how long a comparison with the sources counts.
 const checkAfter = 400 * 24 * time.Hour
@@ -37,11 +39,11 @@ func Check(b []byte, now time.Time) Review {
 		r.Mistakes = []string{err.Error()}
 		return r
 	}
+	r.Essential = e.essential()
 	for _, err := range unjoin(e.Validate()) {
-		r.Mistakes = append(r.Mistakes, err.Error())
-	}
-	if e.Name == "" {
-		r.Mistakes = append(r.Mistakes, "name: is missing")
+		if field, _, _ := strings.Cut(err.Error(), ": is missing"); !slices.ContainsFunc(r.Essential, func(s string) bool { return strings.HasPrefix(s, field+":") }) {
+			r.Mistakes = append(r.Mistakes, err.Error())
+		}
 	}
 	if e.ID != "" {
 		r.Mistakes = append(r.Mistakes, "id: is the name of the file, and not written in it")
@@ -55,6 +57,22 @@ func Check(b []byte, now time.Time) Review {
 	r.Missing = e.missing()
 	r.Old = e.old(now)
 	return r
+}
+
+// essential is what no connection can be made without.
+func (e Entry) essential() []string {
+	var out []string
+	need := func(there bool, field, why string) {
+		if !there {
+			out = append(out, field+": "+why)
+		}
+	}
+	need(e.Name != "", "name", "people would not know what it is")
+	need(e.TokenEndpoint != "" || e.DiscoveryURL != "", "token_endpoint", "no code could be exchanged and no token refreshed")
+	need(e.AuthorizationEndpoint != "" || e.DiscoveryURL != "" || !e.grants(GrantAuthorizationCode), "authorization_endpoint",
+		"no user could be sent there; where there is no consent, grant_types_supported says so")
+	need(e.TokenEndpointAuthMethod != "", "token_endpoint_auth_method", "how a client shows itself is never guessed; where no source tells, write unknown")
+	return out
 }
 
 // contradictions are pairs of facts of which one must be wrong.
@@ -85,13 +103,22 @@ func (e Entry) contradictions() []string {
 	clash(r.Supported == No && refreshes, "grant_types_supported: holds refresh_token, though refresh.supported is false")
 	clash(r.Supported == Yes && len(e.GrantTypesSupported) > 0 && !refreshes,
 		"grant_types_supported: lacks refresh_token, though refresh.supported is true")
-	clash(r.Supported == No && (r.IdleLifetimeS > 0 || r.GraceS > 0 || e.OfflineScope != "" || e.RefreshEndpoint != "" || r.ConcurrentLimit > 0),
+	clash(r.Supported == No && (r.IdleLifetimeS > 0 || r.AbsoluteLifetimeS > 0 || known(r.PreviousToken) || known(r.Reuse) || r.GraceS > 0 || e.OfflineScope != "" || e.RefreshEndpoint != "" || r.ConcurrentLimit > 0),
 		"refresh.supported: false, though there are facts about refresh tokens")
 	clash(e.PKCE == "unsupported" && (e.TokenEndpointAuthMethod == methodNone || e.TokenEndpointAuthMethodByClient[clientPublic] == methodNone),
 		"pkce: unsupported, though clients without a secret are taken: nothing would tie a code to its client")
 	clash(e.Revocation.PerToken == Yes && e.RevocationEndpoint == "", "revocation.per_token: given, though there is no revocation_endpoint")
 	clash(len(e.Revocation.Accepts) > 0 && e.RevocationEndpoint == "", "revocation.accepts: given, though there is no revocation_endpoint")
 	clash(e.IssParameter && e.Issuer == "" && e.DiscoveryURL == "", "authorization_response_iss_parameter_supported: true, though there is no issuer to compare with")
+	clash(r.IdleLifetimeS > 0 && e.MinimumTokenAge >= r.IdleLifetimeS, "minimum_token_age_s: not below refresh.idle_lifetime_s, so no refresh could come in time")
+	for _, rule := range e.DeadRefreshErrors {
+		clash(slices.ContainsFunc(e.RetryErrors, func(s string) bool { return strings.EqualFold(s, rule) }),
+			"retry_errors: %q, which dead_refresh_errors has too: it cannot mean both later and never", rule)
+	}
+	clash(e.CodeReuseStatus != 0 && slices.Contains(e.RetryStatus, e.CodeReuseStatus),
+		"retry_status: %d, which is code_reuse_status too: it cannot mean both later and start again", e.CodeReuseStatus)
+	clash(e.TokenEndpoint != "" && (e.TokenEndpoint == e.AuthorizationEndpoint || e.TokenEndpoint == e.RevocationEndpoint),
+		"token_endpoint: is another endpoint's URL too")
 	for _, name := range slices.Sorted(maps.Keys(e.Variables)) {
 		clash(!e.uses(name), "variables.%s: is used nowhere", name)
 	}

@@ -36,9 +36,23 @@ func entryText(t *testing.T, change func(e map[string]any)) []byte {
 	return b
 }
 
+// unset takes a field and its evidence away.
+func unset(e map[string]any, field string) {
+	delete(e, field)
+	delete(e["evidence"].(map[string]any), field)
+}
+
+// What is missing is said once.
+func TestCheckSaysWhatIsEssentialOnce(t *testing.T) {
+	r := provider.Check([]byte(`{}`), time.Now())
+	if len(r.Essential) != 4 || len(r.Mistakes) != 0 || r.Sound() {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestCheckFindsNothingInASoundEntry(t *testing.T) {
 	r := provider.Check(entryText(t, func(map[string]any) {}), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
-	if all := slices.Concat(r.Mistakes, r.Contradictions, r.Missing, r.Old); len(all) != 0 || !r.Sound() {
+	if all := slices.Concat(r.Essential, r.Mistakes, r.Contradictions, r.Missing, r.Old); len(all) != 0 || !r.Sound() {
 		t.Errorf("found %q", all)
 	}
 }
@@ -53,15 +67,26 @@ func TestCheckTellsWhatIsWrong(t *testing.T) {
 	}
 	set := func(k string, v any) func(map[string]any) { return func(e map[string]any) { e[k] = v } }
 	of := func(r provider.Review, list string) []string {
-		return map[string][]string{"mistake": r.Mistakes, "contradiction": r.Contradictions, "missing": r.Missing, "old": r.Old}[list]
+		return map[string][]string{"essential": r.Essential, "mistake": r.Mistakes, "contradiction": r.Contradictions, "missing": r.Missing, "old": r.Old}[list]
 	}
 	for begins, c := range map[string]struct {
 		list   string
 		change func(map[string]any)
 	}{
-		"json: unknown field":        {"mistake", set("token_url", "x")},
-		"token_endpoint: must be":    {"mistake", set("token_endpoint", "http://acme.example/")},
-		"name: is missing":           {"mistake", set("name", "")},
+		"json: unknown field":             {"mistake", set("token_url", "x")},
+		"token_endpoint: must be":         {"mistake", set("token_endpoint", "http://acme.example/")},
+		"name: people":                    {"essential", set("name", "")},
+		"token_endpoint: no code":         {"essential", func(e map[string]any) { unset(e, "token_endpoint") }},
+		"authorization_endpoint: no":      {"essential", func(e map[string]any) { unset(e, "authorization_endpoint") }},
+		"token_endpoint_auth_method: how": {"essential", func(e map[string]any) { unset(e, "token_endpoint_auth_method") }},
+		"retry_errors: \"gone\"": {"contradiction", func(e map[string]any) {
+			e["dead_refresh_errors"], e["retry_errors"] = []any{"gone"}, []any{"Gone"}
+		}},
+		"retry_status: 409":          {"contradiction", func(e map[string]any) { e["retry_status"], e["code_reuse_status"] = []any{409}, 409 }},
+		"token_endpoint: is another": {"contradiction", set("token_endpoint", "https://acme.example/revoke")},
+		"minimum_token_age_s: not below refresh": {"contradiction", func(e map[string]any) {
+			e["minimum_token_age_s"], e["refresh"].(map[string]any)["idle_lifetime_s"] = 10, 10
+		}},
 		"id: is the name":            {"mistake", set("id", "acme")},
 		"refresh.previous_token: d":  {"contradiction", refresh(map[string]any{"rotation": "none"})},
 		"refresh.reuse: rejected":    {"contradiction", refresh(map[string]any{"previous_token": "stays"})},
@@ -109,7 +134,7 @@ func TestCheckTellsWhatIsWrong(t *testing.T) {
 		if !slices.ContainsFunc(of(r, c.list), func(s string) bool { return strings.HasPrefix(s, begins) }) {
 			t.Errorf("no %s %q: %+v", c.list, begins, r)
 		}
-		if r.Sound() == (c.list == "mistake" || c.list == "contradiction") {
+		if r.Sound() == (c.list == "essential" || c.list == "mistake" || c.list == "contradiction") {
 			t.Errorf("%q: sound %v", begins, r.Sound())
 		}
 	}

@@ -42,23 +42,29 @@ func newStage(t *testing.T) *stage {
 	return st
 }
 
-// play puts a provider on the stage. facts is what its simulator is made of, nil for a
-// provider that has one by hand.
+// play puts a provider of the catalogue on the stage. facts is what its simulator is made
+// of, nil for a provider that has one by hand.
 func (st *stage) play(id string, facts []byte) (*act, error) {
-	inline := map[string]any{"extends": id, "id": id}
-	if facts != nil {
-		written, err := provider.Source(id)
-		st.Must(err)
-		st.Must(st.Sim.Add(id, written))
-		inline = st.Sim.Inline(id) // of the entry as it is, whatever the simulator does
-		if err := st.Sim.Add(id, facts); err != nil {
-			return nil, err
-		}
-	} else {
-		byHand(inline, st.Sim.Endpoints(id))
-	}
 	known, err := provider.Lookup(id)
 	st.Must(err)
+	inline := map[string]any{"extends": id, "id": id}
+	if facts == nil {
+		byHand(inline, st.Sim.Endpoints(id))
+		return st.cast(known, inline, nil)
+	}
+	written, err := provider.Source(id)
+	st.Must(err)
+	st.Must(st.Sim.Add(id, written))
+	inline = st.Sim.Inline(id) // of the entry as it is, whatever the simulator does
+	if err := st.Sim.Add(id, facts); err != nil {
+		return nil, err
+	}
+	return st.cast(known, inline, facts)
+}
+
+// cast configures the one integration with a provider whose simulator stands.
+func (st *stage) cast(known provider.Entry, inline map[string]any, facts []byte) (*act, error) {
+	id := known.ID
 	i, err := integration(inline, known)
 	if err != nil {
 		return nil, err
