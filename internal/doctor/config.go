@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,9 @@ func Configuration(c *config.Config, now time.Time) []Finding {
 			all = append(all, f)
 			sunsets[i.Name] = true
 		}
+		if f, ok := openIDAlone(i); ok {
+			all = append(all, f)
+		}
 		if connects(i) && c.PublicURL != "" {
 			all = append(all, Finding{Note, checkRedirectURI, i.Name, "its redirect URI is " + i.RedirectURI(c.PublicURL), "Register exactly this at the provider."})
 		}
@@ -47,6 +51,19 @@ func Configuration(c *config.Config, now time.Time) []Finding {
 		all = append(all, Finding{Problem, checkAPIKeys, "", "the configuration has neither api_keys nor iam_callers: nobody can call the API", "evergrant keys new makes a key and its entry for the file."})
 	}
 	return all
+}
+
+// openIDAlone names a provider of which nobody knows whether it gives refresh tokens, and
+// which is asked for OpenID Connect without the scope that is usual for them.
+func openIDAlone(i *config.Integration) (Finding, bool) {
+	if i.Entry.OfflineScope != "" || i.Entry.Refresh.Supported != provider.Unknown ||
+		!slices.Contains(i.Scopes, "openid") || slices.Contains(i.Scopes, usualOffline) {
+		return Finding{}, false
+	}
+	return Finding{
+		Warning, checkOfflineScope, i.Name, "scopes has openid without " + usualOffline + ", and it is not known whether " + i.Entry.ID + " gives refresh tokens without it",
+		"Look it up, and set offline_scope: " + usualOffline + " in the provider's entry, or refresh.supported.",
+	}, true
 }
 
 func connects(i *config.Integration) bool {
@@ -165,23 +182,25 @@ func Folder(folder, store, key string) []Finding {
 	return append(all, Finding{Fine, checkKeyFile, "", name + " is there, for its owner alone", ""})
 }
 
+// usualOffline is OpenID Connect's scope for refresh tokens (Core 1.0 section 11).
+const usualOffline = "offline_access"
+
 // offlineScope looks for the scope without which no refresh token comes. The entry's own
 // is always asked for; one that only the provider's metadata knows is not.
 func offlineScope(i *config.Integration, e provider.Entry, supported []string) (Finding, bool) {
-	const usual = "offline_access" // OpenID Connect Core 1.0 section 11
 	asked := e.OfflineScope != ""
 	known := false
 	for _, scope := range supported {
-		known = known || scope == usual
+		known = known || scope == usualOffline
 	}
 	for _, scope := range i.Scopes {
-		asked = asked || scope == usual
+		asked = asked || scope == usualOffline
 	}
 	if asked || !known || e.Refresh.Supported == provider.No {
 		return Finding{}, false
 	}
 	return Finding{
-		Problem, checkOfflineScope, i.Name, "the provider knows the scope " + usual + ", and it is not asked for: most that know it give no refresh token without",
-		"Set offline_scope: " + usual + " in the provider's entry, or add it to scopes; then reconnect.",
+		Problem, checkOfflineScope, i.Name, "the provider knows the scope " + usualOffline + ", and it is not asked for: most that know it give no refresh token without",
+		"Set offline_scope: " + usualOffline + " in the provider's entry, or add it to scopes; then reconnect.",
 	}, true
 }

@@ -46,6 +46,7 @@ const (
 	checkSunset        = "sunset"
 	checkEndpoints     = "endpoints"
 	checkOfflineScope  = "offline_scope"
+	checkLifetime      = "lifetime"
 	checkClock         = "clock"
 	checkKeyFile       = "key_file"
 	checkServer        = "server"

@@ -348,6 +348,41 @@ func TestAServerIsJudgedByItsAnswers(t *testing.T) {
 	}
 }
 
+// What the entry says of a token's life is compared with what was told since.
+func TestShorterLivesThanTheEntrySaysAreFound(t *testing.T) {
+	c := parse(t, plain) // AskFRED: 7 days
+	with := func(life time.Duration, outcome string, generation int64) doctor.Server {
+		s := running()
+		x := &s.Connections["askfred"][0]
+		x.Generation, x.ExpiresAt = 3, at(life)
+		x.Journal = []wire.Entry{{At: today, Outcome: outcome, Generation: generation}, {At: today.Add(time.Minute), Outcome: "not_acted", Generation: 3}}
+		return s
+	}
+	has(t, with(time.Hour, "saved", 3).Findings(c), doctor.Warning, "lifetime", "of 1 of 1 active connections live shorter than the 168h0m0s that the entry of askfred says, down to 1h0m0s")
+	for name, s := range map[string]doctor.Server{
+		"as it says": with(7*24*time.Hour-time.Minute, "saved", 3), "longer": with(30*24*time.Hour, "created", 3), "from another token": with(time.Hour, "saved", 2),
+	} {
+		t.Run(name, func(t *testing.T) { lacks(t, s.Findings(c), doctor.Warning, "lifetime") })
+	}
+	lacks(t, with(time.Hour, "saved", 3).Findings(nil), doctor.Warning, "lifetime")
+}
+
+func TestOpenIDWithoutTheScopeForRefreshTokensIsFound(t *testing.T) {
+	c := parse(t, plain)
+	i := &c.Integrations[0]
+	i.Scopes, i.Entry.Refresh.Supported = []string{"openid", "email"}, provider.Unknown
+	has(t, doctor.Configuration(c, today), doctor.Warning, "offline_scope", "openid without offline_access")
+	for name, change := range map[string]func(){
+		"asked for":     func() { i.Scopes = []string{"openid", "offline_access"} },
+		"not needed":    func() { i.Entry.Refresh.Supported = provider.Yes },
+		"another scope": func() { i.Entry.OfflineScope = "offline" },
+	} {
+		i.Scopes, i.Entry.Refresh.Supported, i.Entry.OfflineScope = []string{"openid"}, provider.Unknown, ""
+		change()
+		t.Run(name, func(t *testing.T) { lacks(t, doctor.Configuration(c, today), doctor.Warning, "offline_scope") })
+	}
+}
+
 func TestTheGravestComesFirst(t *testing.T) {
 	all := []doctor.Finding{{Level: doctor.Fine, Check: "a"}, {Level: doctor.Warning, Check: "b"}, {Level: doctor.Problem, Check: "c"}, {Level: doctor.Problem, Check: "b"}}
 	doctor.Sort(all)

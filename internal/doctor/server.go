@@ -38,6 +38,9 @@ func (s Server) Findings(c *config.Config) []Finding {
 	for _, i := range s.Integrations {
 		all = append(all, s.integration(i)...)
 		all = append(all, connections(i, s.Connections[i.Name], s.Ended, refreshes(c, i.Name))...)
+		if f, ok := shortLives(c, i.Name, s.Connections[i.Name]); ok {
+			all = append(all, f)
+		}
 	}
 	if c != nil {
 		all = append(all, s.sameAs(c)...)
@@ -149,6 +152,51 @@ func connections(i wire.Integration, all []wire.Connection, now time.Time, refre
 		})
 	}
 	return found
+}
+
+// shortLives names access tokens that live much shorter than the provider's entry says.
+func shortLives(c *config.Config, integration string, all []wire.Connection) (Finding, bool) {
+	if c == nil {
+		return Finding{}, false
+	}
+	i, ok := c.Integration(integration)
+	if !ok || i.Entry.AccessTokenTTL == 0 {
+		return Finding{}, false
+	}
+	says := time.Duration(i.Entry.AccessTokenTTL) * time.Second
+	short, known, shortest := 0, 0, says
+	for _, x := range all {
+		life, told := lifeOf(x)
+		if !told {
+			continue
+		}
+		if known++; life < says*9/10 {
+			short++
+			shortest = min(shortest, life)
+		}
+	}
+	if short == 0 {
+		return Finding{}, false
+	}
+	return Finding{
+		Warning, checkLifetime, integration,
+		fmt.Sprintf("the access tokens of %d of %d active connections live shorter than the %s that the entry of %s says, down to %s", short, known, says, i.Entry.ID, shortest),
+		"What an answer tells counts, so nothing is refreshed too late. But the provider has changed, or this client is set otherwise: compare the entry with its documentation, and put access_token_ttl_s right under provider: {extends: " + i.Entry.ID + "}.",
+	}, true
+}
+
+// lifeOf is how long the access token of an active connection lives from when it came, as
+// far as the journal still tells.
+func lifeOf(x wire.Connection) (time.Duration, bool) {
+	if x.Status != "active" || x.ExpiresAt == nil {
+		return 0, false
+	}
+	for _, e := range slices.Backward(x.Journal) {
+		if e.Generation == x.Generation && slices.Contains([]string{"created", "consented", "saved", "rescued"}, e.Outcome) {
+			return x.ExpiresAt.Sub(e.At), true
+		}
+	}
+	return 0, false
 }
 
 // sameAs compares the server with the configuration that it should run with.
