@@ -14,7 +14,11 @@ func TestDocumentedCommandsParse(t *testing.T) {
 	block := regexp.MustCompile("(?s)```sh\n(.*?)```")
 	command := regexp.MustCompile(`(?m)(?:^|<\()((?:build/)?evergrant .*)$`)
 	count := 0
-	for _, name := range []string{"../../README.md", "../../docs/cli.md", "../../docs/operations.md", "../../docs/moving-in.md"} {
+	names := []string{"../../README.md", "../../docs/cli.md", "../../docs/operations.md", "../../docs/moving-in.md"}
+	for id := range quickStarts() {
+		names = append(names, "../../docs/providers/"+id+".md")
+	}
+	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -93,6 +93,7 @@ type deployment struct {
 	api     *api
 	address string
 	folder  string
+	env     []string // of the server, beside the test's own
 	process *exec.Cmd
 }
 
@@ -104,7 +105,7 @@ func (d *deployment) start() {
 		d.t.Fatal(err)
 	}
 	d.process = exec.Command(self, "serve", "--config", filepath.Join(d.folder, "evergrant.yaml"), "--data", filepath.Join(d.folder, "data"), "--listen", d.address)
-	d.process.Env = append(os.Environ(), runServe+"=1")
+	d.process.Env = append(append(os.Environ(), runServe+"=1"), d.env...)
 	out, err := d.process.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)
@@ -315,10 +316,15 @@ func placeDeployment(t *testing.T) *deployment {
 // configure writes a configuration of one integration, and a key for all that there is.
 func (d *deployment) configure(integration string, settings map[string]any) {
 	d.t.Helper()
+	d.configureAll(map[string]map[string]any{integration: settings})
+}
+
+func (d *deployment) configureAll(integrations map[string]map[string]any) {
+	d.t.Helper()
 	key, hash := config.NewAPIKey()
 	d.api = newAPI("http://"+d.address, key)
 	file, err := json.Marshal(map[string]any{
-		"integrations": map[string]any{integration: settings},
+		"integrations": integrations,
 		"api_keys": []any{map[string]any{
 			"name": "app", "hash": hash, "allow": []string{"connect", "token", "manage", "admin"}, "integrations": []string{"*"}, "owners": []string{"*"},
 			"imports_per_minute": 1_000_000,

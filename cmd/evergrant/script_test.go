@@ -19,15 +19,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes this binary the commands of the scripts: evergrant itself, and
-// consents, the browser in which somebody allows whatever the link asks.
+// TestMain makes this binary the commands of the scripts: evergrant itself, consents, the
+// browser in which somebody allows whatever the link asks, and curl, which knows the
+// simulator alone.
 //
 // Run with runServe it is evergrant by itself, for tests that kill it.
 func TestMain(m *testing.M) {
 	if os.Getenv(runServe) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"evergrant": main, "consents": consents})
+	testscript.Main(m, map[string]func(){"evergrant": main, "consents": consents, "curl": fetches})
 }
 
 const runServe = "EVERGRANT_TEST_RUN"
