@@ -47,6 +47,11 @@ func (c *doctorCommand) Run(p *process) error {
 	if !c.Offline {
 		all = append(all, c.server(p, settings)...)
 	}
+	return c.conclude(p, all)
+}
+
+// conclude prints what was found, and fails where something needs a person.
+func (c *doctorCommand) conclude(p *process, all []doctor.Finding) error {
 	p.progressEnd()
 	doctor.Sort(all)
 	result := looked{Problems: doctor.Count(all, doctor.Problem), Warnings: doctor.Count(all, doctor.Warning), Findings: all}
@@ -71,30 +76,38 @@ func (c *doctorCommand) files(p *process) (*config.Config, []doctor.Finding, err
 		}
 		all = append(all, doctor.Folder(c.Data, storeFile, key)...)
 	}
-	file := c.Config
-	if file == "" {
-		file = "evergrant.yaml"
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			return nil, append(all, doctor.Finding{Level: doctor.Note, Check: "configuration", Text: "no configuration was looked at: there is no evergrant.yaml here", Remedy: "Name it by --config."}), nil
-		}
-	}
-	settings, err := yamlfile.Load(file)
-	var mistakes config.Mistakes
-	switch {
-	case errors.As(err, &mistakes):
-		for _, m := range mistakes {
-			all = append(all, doctor.Finding{
-				Level: doctor.Problem, Check: "configuration", Text: fmt.Sprintf("%s:%d:%d: %s: %s", m.File, m.Line, m.Column, m.Path, m.Text),
-				Remedy: "Correct it; evergrant config check tells when it is good.",
-			})
-		}
-		return nil, all, nil
-	case err != nil:
-		return nil, nil, err
+	settings, found, err := loadToLookAt(c.Config)
+	all = append(all, found...)
+	if settings == nil || err != nil {
+		return nil, all, err
 	}
 	now := time.Now()
 	all = append(all, doctor.Configuration(settings, now)...)
 	return settings, append(all, doctor.Secrets(p.ctx, settings, config.FileResolver(p.getenv, os.ReadFile), now)...), nil
+}
+
+// loadToLookAt reads the configuration file, or evergrant.yaml where there is one. It is nil
+// where there is none, or none without mistakes, which the findings then tell.
+func loadToLookAt(file string) (*config.Config, []doctor.Finding, error) {
+	if file == "" {
+		file = "evergrant.yaml"
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil, []doctor.Finding{{Level: doctor.Note, Check: "configuration", Text: "no configuration was looked at: there is no evergrant.yaml here", Remedy: "Name it by --config."}}, nil
+		}
+	}
+	settings, err := yamlfile.Load(file)
+	var mistakes config.Mistakes
+	if !errors.As(err, &mistakes) {
+		return settings, nil, err
+	}
+	var all []doctor.Finding
+	for _, m := range mistakes {
+		all = append(all, doctor.Finding{
+			Level: doctor.Problem, Check: "configuration", Text: fmt.Sprintf("%s:%d:%d: %s: %s", m.File, m.Line, m.Column, m.Path, m.Text),
+			Remedy: "Correct it; evergrant config check tells when it is good.",
+		})
+	}
+	return nil, all, nil
 }
 
 func (c *doctorCommand) network(p *process, settings *config.Config) []doctor.Finding {

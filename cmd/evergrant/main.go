@@ -41,6 +41,9 @@ type commands struct {
 	Revive     reviveCommand     `cmd:"" group:"connections" help:"After an incident at a provider: take back its verdicts, without the users."`
 
 	Doctor doctorCommand `cmd:"" group:"operate" help:"Find what is wrong, with what to do about it. Changes nothing."`
+
+	DeployCheck deployCheckCommand `cmd:"" group:"operate" help:"After a deployment: look whether all of it is there and reachable, and print the redirect URIs to register."`
+
 	Rescue rescueCommand `cmd:"" group:"operate" help:"Replay tokens that could not be saved when they came."`
 	Chunks chunksCommand `cmd:"" group:"operate" help:"Replay refreshes that were given up, on AWS."`
 

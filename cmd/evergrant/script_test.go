@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/wire"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -56,6 +58,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
+			"ticked":  ticked,
 			"serving": serving,
 			"typing":  typing,
 			"word":    word,
@@ -82,6 +85,29 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, not %d", got, want)
+	}
+}
+
+// ticked KEYFILE waits until the server's schedule has finished a minute, which it begins
+// with when it starts.
+func ticked(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ticked KEYFILE")
+	}
+	a := newAPI(ts.Getenv("EVERGRANT_URL"), secret.New(strings.TrimSpace(ts.ReadFile(args[0]))))
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for end := time.After(time.Minute); ; {
+		var d wire.Diagnosis
+		ts.Check(a.call(context.Background(), http.MethodGet, "/v1/admin/doctor", nil, &d))
+		if d.LastTickAt != nil {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-end:
+			ts.Fatalf("the schedule has not run")
+		}
 	}
 }
 

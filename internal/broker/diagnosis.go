@@ -14,6 +14,9 @@ type Diagnosis struct {
 	// Moved: the store is not where it was in this epoch. It is a restored backup whose
 	// operator has not raised the epoch, or it was moved.
 	Moved bool
+	// Unreadable are the clients, each as integration and name, whose secrets could not be
+	// read just now. The log says why.
+	Unreadable [][2]string
 }
 
 // Diagnose looks and changes nothing.
@@ -29,6 +32,15 @@ func (b *Broker) Diagnose(ctx context.Context) (Diagnosis, error) {
 		return d, internal(err)
 	}
 	d.Moved = b.moved(known)
+	for n := range b.Settings.Integrations {
+		i := &b.Settings.Integrations[n]
+		for k := range i.Clients {
+			if _, err := b.Secrets.Get(ctx, &i.Clients[k]); err != nil {
+				b.Log.Warn("secret", "integration", i.Name, "client", i.Clients[k].Name, "error", err.Error())
+				d.Unreadable = append(d.Unreadable, [2]string{i.Name, i.Clients[k].Name})
+			}
+		}
+	}
 	return d, nil
 }
 

@@ -55,6 +55,10 @@ const (
 	checkRestore       = "restore"
 	checkClient        = "client"
 	checkConnections   = "connections"
+	checkTLS           = "tls"
+	checkGuard         = "guard"
+	checkAlarms        = "alarms"
+	checkStack         = "stack"
 )
 
 // Sort puts findings in order: the gravest first, then by check and integration.

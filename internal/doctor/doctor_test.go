@@ -334,6 +334,10 @@ func TestAServerIsJudgedByItsAnswers(t *testing.T) {
 		"secret": {func(s *doctor.Server) {
 			s.Integrations[0].Clients[0].Circuit = wire.Circuit{State: "open", Reason: text("secret_unreadable")}
 		}, doctor.Problem, "client_secret", "cannot read the secret"},
+		"unreadable": {func(s *doctor.Server) {
+			s.Diagnosis.UnreadableSecrets = []wire.ClientName{{Integration: "askfred", Client: "default"}}
+			s.Integrations[0].Clients[0].Circuit = wire.Circuit{State: "open", Reason: text("secret_unreadable")}
+		}, doctor.Problem, "client_secret", "cannot read the secret of client default"},
 		"old secret": {func(s *doctor.Server) { s.Integrations[0].Clients[0].SecretSince = at(-500 * 24 * time.Hour) }, doctor.Warning, "client_secret_age", "500 days"},
 		"redirect":   {func(s *doctor.Server) { s.Integrations[0].RedirectURI = "https://old.example.com/callback/askfred" }, doctor.Problem, "redirect_uri", "old.example.com"},
 		"unknown":    {func(s *doctor.Server) { s.Integrations = nil }, doctor.Warning, "configuration", "does not show askfred"},

@@ -53,7 +53,26 @@ func (s Server) diagnosis() []Finding {
 	if d == nil {
 		return []Finding{{Note, checkServer, "", "the API key may not ask the server about its schedule, its clock and a restore", "Use a key with the scope admin."}}
 	}
-	return []Finding{skewed("the server", -skewOf(d.Now, s.Began, s.Ended), "that of this machine"), s.schedule(), s.restore()}
+	all := []Finding{skewed("the server", -skewOf(d.Now, s.Began, s.Ended), "that of this machine"), s.schedule(), s.restore()}
+	for _, c := range d.UnreadableSecrets {
+		all = append(all, unreadable(c.Integration, c.Client))
+	}
+	if len(d.UnreadableSecrets) == 0 {
+		all = append(all, Finding{Fine, checkSecret, "", "the server can read every secret", ""})
+	}
+	return all
+}
+
+func unreadable(integration, client string) Finding {
+	return Finding{
+		Problem, checkSecret, integration, "the server cannot read the secret of client " + client,
+		"Put it where the reference of the configuration leads, and let the server's user or role read it. The server's log says what was wrong.",
+	}
+}
+
+// knownUnreadable reports whether the diagnosis has told so already.
+func (s Server) knownUnreadable(integration, client string) bool {
+	return s.Diagnosis != nil && slices.Contains(s.Diagnosis.UnreadableSecrets, wire.ClientName{Integration: integration, Client: client})
 }
 
 func (s Server) schedule() Finding {
@@ -94,10 +113,9 @@ func (s Server) integration(i wire.Integration) []Finding {
 			reason = *client.Circuit.Reason
 		}
 		if reason == "secret_unreadable" {
-			all = append(all, Finding{
-				Problem, checkSecret, i.Name, "the server cannot read the secret of client " + client.Name,
-				"Put it where the reference of the configuration leads, and let the server's user or role read it.",
-			})
+			if !s.knownUnreadable(i.Name, client.Name) {
+				all = append(all, unreadable(i.Name, client.Name))
+			}
 			continue
 		}
 		all = append(all, Finding{

@@ -196,7 +196,11 @@ func (x *exchange) diagnosis() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return reply(http.StatusOK, wire.Diagnosis{
-		Now: wire.Time(d.Now), LastTickAt: wire.TimeOrNull(d.LastTick), RestoreEpoch: d.Epoch, StoreMoved: d.Moved,
-	})
+	out := wire.Diagnosis{
+		Now: wire.Time(d.Now), LastTickAt: wire.TimeOrNull(d.LastTick), RestoreEpoch: d.Epoch, StoreMoved: d.Moved, UnreadableSecrets: []wire.ClientName{},
+	}
+	for _, c := range d.Unreadable {
+		out.UnreadableSecrets = append(out.UnreadableSecrets, wire.ClientName{Integration: c[0], Client: c[1]})
+	}
+	return reply(http.StatusOK, out)
 }

@@ -50,6 +50,14 @@ type Diagnosis struct {
 	// StoreMoved: the store is not where it was in this epoch, as after a restore whose
 	// epoch was not raised.
 	StoreMoved bool `json:"store_moved"`
+	// UnreadableSecrets are the clients whose secrets the server could not read just now.
+	UnreadableSecrets []ClientName `json:"unreadable_secrets"`
+}
+
+// ClientName names a client of an integration.
+type ClientName struct {
+	Integration string `json:"integration"`
+	Client      string `json:"client"`
 }
 
 // Health is the answer of GET /healthz.

@@ -1,6 +1,7 @@
 package lambda_test
 
 import (
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/evergrant/evergrant/internal/app/runtimeapi"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
+	"github.com/evergrant/evergrant/internal/doctor"
 	"github.com/evergrant/evergrant/internal/simprovider"
+	"github.com/evergrant/evergrant/internal/wire"
 )
 
 // flows are what the functions are for. Together they use everything that the roles grant.
@@ -178,9 +181,30 @@ func operator(t *testing.T, c *cloud) {
 	d.call(200, "POST", "/v1/admin/rotate-key", "")
 	d.call(200, "POST", "/v1/admin/reseal", "")
 	d.call(200, "GET", "/v1/admin/export", "")
+	d.inspect()
 	d.functions["ApiFunction"].Shutdown()
 	if got := d.call(200, "GET", "/v1/connections/"+id+"/token", ""); got["generation"] != 1.0 {
 		t.Errorf("a token that was sealed anew: %v", got["generation"])
+	}
+}
+
+// inspect looks at the deployment as deploy-check does.
+func (d *deployment) inspect() {
+	d.t.Helper()
+	if got := list(d.call(200, "GET", "/v1/admin/doctor", ""), "unreadable_secrets"); len(got) != 0 {
+		d.t.Errorf("secrets that cannot be read: %v", got)
+	}
+	outside := &http.Client{Transport: d, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	all := doctor.Visitor{Client: outside, Now: time.Now}.Visit(d.t.Context(), "https://"+gatewayHost, []wire.Integration{
+		{Name: "askfred", RedirectURI: "https://" + gatewayHost + "/callback/askfred"},
+	})
+	for _, f := range all {
+		if f.Level == doctor.Problem || f.Level == doctor.Warning {
+			d.t.Errorf("%s: %s", f.Check, f.Text)
+		}
+	}
+	if doctor.Count(all, doctor.Fine) != 4 { // the server, two doors that are shut, the callback's page
+		d.t.Errorf("looked at from outside: %v", all)
 	}
 }
 

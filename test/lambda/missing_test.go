@@ -38,6 +38,9 @@ func missing(t *testing.T, c *cloud) {
 	} {
 		session, back := d.with(c.settings).session("askfred", "tenant-7")
 		d.call(503, "POST", "/v1/connect-sessions/"+session+"/confirm", `{"confirm":"`+back.Get("evergrant_confirm")+`","owner":"tenant-7"}`)
+		if got := list(d.call(200, "GET", "/v1/admin/doctor", ""), "unreadable_secrets"); len(got) != 1 || text(got[0], "integration") != "askfred" {
+			t.Errorf("%s: the doctor is told of %v", c.what, got)
+		}
 		if !d.says(c.says) {
 			t.Errorf("%s: the log does not name %s", c.what, c.says)
 		}
