@@ -21,8 +21,8 @@ import (
 const providerArgument = "provider"
 
 // provide serves a token endpoint on loopback until its standard input ends: POST
-// /token/{ms} answers a new pair after so many milliseconds, POST /hang once somebody has
-// asked for /release, GET /bare/{bytes} with that many.
+// /token/{ms} answers a new pair after so many milliseconds, POST /fixed an access token alone,
+// POST /hang a pair once somebody has asked for /release, GET /bare/{bytes} with that many.
 func provide(out io.Writer) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,14 +36,18 @@ func provide(out io.Writer) error {
 		if wait, _ := strconv.Atoi(r.PathValue("ms")); wait > 0 {
 			time.Sleep(time.Duration(wait) * time.Millisecond)
 		}
-		answerToken(w)
+		answer(w, map[string]any{"refresh_token": rand.Text() + rand.Text()})
+	})
+	mux.HandleFunc("POST /fixed", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		answer(w, map[string]any{})
 	})
 	mux.HandleFunc("POST /hang", func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		wait := gate
 		mu.Unlock()
 		<-wait
-		answerToken(w)
+		answer(w, map[string]any{"refresh_token": rand.Text() + rand.Text()})
 	})
 	mux.HandleFunc("POST /release", func(http.ResponseWriter, *http.Request) {
 		mu.Lock()
@@ -67,13 +71,11 @@ func provide(out io.Writer) error {
 	return nil
 }
 
-// answerToken answers as providers do, tokens of the usual length in it.
-func answerToken(w http.ResponseWriter) {
+// answer answers as providers do, with tokens of the usual length.
+func answer(w http.ResponseWriter, members map[string]any) {
+	members["access_token"], members["token_type"], members["expires_in"], members["scope"] = rand.Text()+rand.Text(), "Bearer", life, "read write"
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"access_token": rand.Text() + rand.Text(), "refresh_token": rand.Text() + rand.Text(),
-		"token_type": "Bearer", "expires_in": 3600, "scope": "read write",
-	})
+	_ = json.NewEncoder(w).Encode(members)
 }
 
 // child is the provider's process.
