@@ -28,10 +28,10 @@ var built = []struct {
 	// allocations of that work.
 	allocations int
 }{
-	{"authorize", 9088, 103, 4298},
-	{"callback", 9956, 107, 4307},
-	{"refresh", 10004, 106, 4303},
-	{"api", 10808, 107, 4306},
+	{"authorize", 8660, 101, 1066},
+	{"callback", 9544, 105, 1075},
+	{"refresh", 9604, 104, 1070},
+	{"api", 10412, 105, 1075},
 }
 
 // What is linked, however little of it runs, is read from disk at every cold start, and what

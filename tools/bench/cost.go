@@ -13,8 +13,8 @@ import (
 	"github.com/evergrant/evergrant/internal/connection"
 )
 
-// Prices of DynamoDB on demand in us-east-1, dollars a million request units, as AWS lists them
-// since 2024-11-01 (aws.amazon.com/dynamodb/pricing/on-demand, read 2026-11).
+// Prices of DynamoDB on demand in us-east-1, dollars a million request units, since AWS halved
+// them on 2024-11-01 (aws.amazon.com/dynamodb/pricing/on-demand).
 const (
 	dollarsWrite = 0.625
 	dollarsRead  = 0.125
