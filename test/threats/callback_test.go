@@ -196,7 +196,7 @@ func (v *verifiers) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 var (
-	_ = mutant("T15", "internal/refresh/consent.go", `return s.fail(ExchangeLost, "restart_connect") // a code`, `return s.do(consentExchange, ConsentExchange) // a code`)
+	_ = mutant("T15", "internal/refresh/consent.go", `return s.fail(ExchangeLost, "restart_connect")`, `return s.do(consentExchange, ConsentExchange)`)
 	_ = mutant("T15", "internal/broker/complete.go", `b.Log.Info("connect", "integration", sess.Integration,`, `b.Log.Info("connect", "integration", sess.Integration, "code", code.Code.Reveal(),`)
 )
 

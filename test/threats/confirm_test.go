@@ -70,7 +70,7 @@ var (
 	_ = mutant("T04", "internal/connection/session.go", `item.Eq("kind", "code"), item.Eq("session", session), item.Gt("expires_at", now))`, `item.Eq("kind", "code"), item.Gt("expires_at", now))`)
 	_ = mutant("T04", "internal/connection/session.go", `item.Eq("kind", "code"), item.Eq("session", session), item.Gt("expires_at", now))`, `item.Eq("kind", "code"), item.Eq("session", session))`)
 	_ = mutant("T04", "internal/broker/complete.go", `case sess.State == connection.SessionConnected && now < sess.Take.Until-takeTime+repeatTime:`, `case sess.State == connection.SessionConnected:`)
-	_ = mutant("T04", "internal/broker/complete.go", `sess.Take.Confirm == hash && sess.Take.Owner == owner {`, `sess.Take.Owner == owner {`)
+	_ = mutant("T04", "internal/broker/complete.go", `[]byte(hash)) == 1 && sess.Take.Owner == owner {`, `[]byte(hash)) >= 0 && sess.Take.Owner == owner {`)
 	_ = mutant("T04", "internal/broker/complete.go", `min(e.AuthorizationCodeTTL, repeatTime)`, `e.AuthorizationCodeTTL`)
 )
 

@@ -61,8 +61,8 @@ func TestThreat_T52_tokens_of_a_backup_are_dead_at_the_provider(t *testing.T) {
 }
 
 var (
-	_ = mutant("T53", "internal/connection/writes.go", `Remove: []string{"at", "rt", "secret_fields"},`, `Remove: []string{"at", "secret_fields"},`)
-	_ = mutant("T53", "internal/connection/writes.go", `Remove: []string{"at", "rt", "secret_fields"},`, `Remove: []string{"rt", "secret_fields"},`)
+	_ = mutant("T53", "internal/connection/writes.go", `Remove: []string{"at", "rt", "secret_fields", "proving"},`, `Remove: []string{"at", "secret_fields", "proving"},`)
+	_ = mutant("T53", "internal/connection/writes.go", `Remove: []string{"at", "rt", "secret_fields", "proving"},`, `Remove: []string{"rt", "secret_fields", "proving"},`)
 )
 
 func TestThreat_T53_nothing_of_a_token_is_left_after_a_disconnect(t *testing.T) {

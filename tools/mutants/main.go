@@ -196,12 +196,9 @@ func verdicts(all []mutation, workers int) []verdict {
 
 // judge runs the row's tests as the code is and over the changed file.
 func judge(m mutation) string {
-	source, err := os.ReadFile(m.file)
+	source, err := target(".", m)
 	if err != nil {
 		return err.Error()
-	}
-	if n := strings.Count(string(source), m.old); n != 1 {
-		return fmt.Sprintf("the text to change stands %d times in %s", n, m.file)
 	}
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
@@ -211,7 +208,7 @@ func judge(m mutation) string {
 	if out, err := test(m, ""); err != nil || !strings.Contains(out, "--- PASS") {
 		return "the test does not pass without it:\n" + tail(out)
 	}
-	overlay, err := write(dir, m, strings.Replace(string(source), m.old, m.new, 1))
+	overlay, err := write(dir, m, strings.Replace(source, m.old, m.new, 1))
 	if err != nil {
 		return err.Error()
 	}
@@ -223,6 +220,18 @@ func judge(m mutation) string {
 		return "no test failed:\n" + tail(out)
 	}
 	return ""
+}
+
+// target is the file that a mutation changes; its text must stand there once.
+func target(root string, m mutation) (string, error) {
+	source, err := os.ReadFile(filepath.Join(root, m.file))
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		return "", fmt.Errorf("the text to change stands %d times in %s", n, m.file)
+	}
+	return string(source), nil
 }
 
 func write(dir string, m mutation, changed string) (string, error) {
