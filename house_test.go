@@ -99,6 +99,7 @@ tools/lambdazip
 tools/model                      internal/refresh/modelcheck
 tools/mutants
 tools/providersdocs              internal/{provider,provider/page}
+tools/sbom
 tools/simulate                   internal/simulate
 tools/soak                       internal/{simprovider,wire}
 tools/suites

@@ -238,7 +238,7 @@ func openBrowser(p *process, link string) bool {
 			name = "xdg-open"
 		}
 	}
-	cmd := exec.CommandContext(p.ctx, name, args...)
+	cmd := exec.CommandContext(p.ctx, name, args...) // #nosec G204 -- the user's own $BROWSER, and the link as one argument
 	if err := cmd.Start(); err != nil {
 		return false
 	}

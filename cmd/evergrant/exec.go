@@ -68,7 +68,7 @@ func (p *process) become(program string, args, environ []string) error {
 	if runtime.GOOS != "windows" {
 		return fmt.Errorf("%s cannot be run: %w", clean(program), syscall.Exec(program, args, environ))
 	}
-	cmd := exec.Command(program, args[1:]...)
+	cmd := exec.Command(program, args[1:]...) // #nosec G204 -- what this command is for: no shell, the user's own words
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, p.stdin, p.stdout, p.stderr
 	err := cmd.Run()
 	if failed := new(exec.ExitError); errors.As(err, &failed) {

@@ -16,7 +16,7 @@ import (
 
 // tokenPath is the token endpoint for software that insists on refreshing by itself
 // (RFC 6749 section 3.2). It knows one grant: the refresh by a stand-in.
-const tokenPath = "/oauth/token"
+const tokenPath = "/oauth/token" // #nosec G101 -- a path
 
 // The errors of the endpoint: those of RFC 6749 section 5.2, and two that its section
 // 4.1.2.1 defines for what passes.

@@ -109,7 +109,7 @@ type Breakage string
 
 // The breakages that Break knows.
 const (
-	AcceptReusedRefreshToken Breakage = "accept_reused_refresh_token" // a spent refresh token still works
+	AcceptReusedRefreshToken Breakage = "accept_reused_refresh_token" // #nosec G101 -- a name. A spent refresh token still works
 	NeverRotate              Breakage = "never_rotate"                // each refresh repeats the refresh token it was given
 	WrongAuthPlace           Breakage = "wrong_auth_place"            // credentials are demanded in the body instead of the header, or the reverse
 	RevokeDoesNothing        Breakage = "revoke_does_nothing"         // a revocation is answered well and forgotten

@@ -74,6 +74,16 @@ func suites(root string) []suite {
 			limit:   10 * time.Minute,
 		},
 		{
+			name:    "gosec",
+			command: []string{"make", "--no-print-directory", "gosec"},
+			limit:   15 * time.Minute,
+		},
+		{
+			name:    "supply-chain",
+			command: []string{"make", "--no-print-directory", "sbom", "licences", "reproducible"},
+			limit:   15 * time.Minute,
+		},
+		{
 			name:    "lambda",
 			command: []string{"make", "--no-print-directory", "zip"},
 			limit:   10 * time.Minute,
