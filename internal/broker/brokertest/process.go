@@ -200,6 +200,17 @@ func (w *World) InRescue() int {
 	return len(w.rescue)
 }
 
+// Rescued are the records that wait in the queue, as they are kept there.
+func (w *World) Rescued() [][]byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all [][]byte
+	for _, r := range w.rescue {
+		all = append(all, r.payload)
+	}
+	return all
+}
+
 // Replay delivers the records of the rescue queue; those that are done with go.
 func (p *Process) Replay() {
 	w := p.World
