@@ -66,7 +66,9 @@ func TestWhatIsMeasured(t *testing.T) {
 	}
 }
 
-var _ = mutant("T74", "internal/broker/token.go", `defer func() { b.measureRead(rec.Integration, err) }()`, `defer func() { b.measureRead(rec.Owner, err) }()`)
+var _ = mutant("T74", "internal/broker/token.go", `(view TokenView, err error) {
+	defer func() { b.measureRead(rec.Integration, err) }()`, `(view TokenView, err error) {
+	defer func() { b.measureRead(rec.Owner, err) }()`)
 
 // TestThreat_T74_metrics_name_integrations_and_outcomes_alone: no label may tell whose
 // connection it is, or grow with their number.
