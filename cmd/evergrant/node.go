@@ -90,11 +90,14 @@ func openNode(c nodeConfig) (*node, error) {
 	if n.db, err = boltstore.Open(filepath.Join(c.Data, storeFile), boltstore.Options{}); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
+	if err := opens(wrapper, store); err != nil {
+		return nil, errors.Join(err, n.db.Close())
+	}
 	if n.rescue, err = rescue.Open(filepath.Join(c.Data, rescueFile), rescueSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; without it nothing may be refreshed, since an answer that the store does not take would be lost: make room for %d MiB in %s",
 			err, rescueSize>>20, c.Data), n.db.Close())
 	}
-	store := connection.Store{Connections: n.db.Connections(), Authorizations: n.db.Authorizations()}
 	client := egress.New(c.Settings, c.Now, "evergrant/"+version())
 	n.metrics = prom.New()
 	n.hooks = n.webhooks(store)
@@ -171,11 +174,41 @@ func openKey(c nodeConfig) (*keyfile.Wrapper, error) {
 		}
 		return w, nil
 	}
-	w, err := keyfile.Open(filepath.Join(c.Data, keyFile), c.Settings.Deployment)
+	path := filepath.Join(c.Data, keyFile)
+	// A new folder's key is made before its store. So where there is only the store, the key
+	// is missing, and a new one would open nothing.
+	if absent(path) && !absent(filepath.Join(c.Data, storeFile)) {
+		return nil, fmt.Errorf("wrapping key: %s is not there, and %s was sealed under it; put it back from where you keep its copy, or set EVERGRANT_KEY", path, storeFile)
+	}
+	w, err := keyfile.Open(path, c.Settings.Deployment)
 	if err != nil {
 		return nil, fmt.Errorf("wrapping key: %w", err)
 	}
 	return w, nil
+}
+
+func absent(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// opens refuses a wrapping key that does not open the store's data keys. Nothing would be
+// lost by going on, but each read and each refresh would fail for itself.
+func opens(w secret.KeyWrapper, store connection.Store) error {
+	for _, p := range []secret.Purpose{secret.PurposeFlow, secret.PurposeToken} {
+		n, wrapped, err := store.PrimaryKey(context.Background(), p)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		if n == 0 {
+			continue
+		}
+		if _, err := w.Unwrap(context.Background(), p, wrapped); err != nil {
+			return fmt.Errorf("wrapping key: it is not the one, or the configuration's deployment is not the one, that %s was sealed under; put the right one back (the file %s, or EVERGRANT_KEY). Nothing was changed",
+				storeFile, keyFile)
+		}
+	}
+	return nil
 }
 
 // readEpoch reads the restore epoch, which an operator raises when the store was

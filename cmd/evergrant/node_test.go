@@ -18,6 +18,7 @@ import (
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/secret"
 	"github.com/evergrant/evergrant/internal/wire"
 )
 
@@ -187,6 +188,47 @@ func TestThreat_T72_dev_is_on_loopback_only(t *testing.T) {
 		if !strings.Contains(err.Error(), "this machine only") {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// A lost or wrong wrapping key ends the start with what to do, and nothing is made or changed.
+func TestServeRefusesAStoreWhoseKeyIsAnother(t *testing.T) {
+	settings, err := yamlfile.Parse([]byte("public_url: https://auth.example.com\nintegrations:\n  askfred: {client_id: a, client_secret: \"${env:A}\", return_to: [\"https://app.example.com/x\"]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	open := func(key secret.Text) error {
+		n, err := openNode(nodeConfig{
+			Settings: settings, Data: data, WrappingKey: key, Now: time.Now, Log: slog.New(slog.DiscardHandler), Secrets: config.FileResolver(func(string) string { return "x" }, os.ReadFile),
+		})
+		if err != nil {
+			return err
+		}
+		_, err = n.broker.RotateKeys(t.Context())
+		return errors.Join(err, n.close())
+	}
+	if err := open(secret.Text{}); err != nil {
+		t.Fatal(err)
+	}
+	path, other := filepath.Join(data, keyFile), secret.New(strings.Repeat("07", 32))
+	if err := open(other); err == nil || !strings.Contains(err.Error(), "put the right one back") {
+		t.Errorf("another key: %v", err)
+	}
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(secret.Text{}); err == nil || !strings.Contains(err.Error(), "put it back") {
+		t.Errorf("no key: %v", err)
+	}
+	if !absent(path) {
+		t.Error("a key was made")
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(secret.Text{}); err != nil {
+		t.Errorf("the key is back: %v", err)
 	}
 }
 

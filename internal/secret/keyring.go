@@ -127,13 +127,20 @@ func (k *Keyring) Load(ctx context.Context, p Purpose) error {
 
 // Rotate makes a new primary key and returns its number. Older keys still open what
 // they sealed, and other processes go on sealing under theirs until their next Load.
-// When another rotation came first, its key is the new one. All errors are
-// ErrKeyUnavailable.
+// When another rotation came first, its key is the new one. Where the key so far does not
+// unwrap, nothing is changed. All errors are ErrKeyUnavailable.
 func (k *Keyring) Rotate(ctx context.Context, p Purpose) (n int64, err error) {
 	err = k.exclusively(ctx, p, func() error {
-		prev, _, err := k.store.PrimaryKey(ctx, p)
+		prev, wrapped, err := k.store.PrimaryKey(ctx, p)
 		if err != nil {
 			return err
+		}
+		// A process with another wrapping key would shut everybody out by a primary key that
+		// only it can unwrap.
+		if prev != 0 {
+			if err := k.adopt(ctx, p, prev, wrapped); err != nil {
+				return err
+			}
 		}
 		return k.create(ctx, p, prev)
 	})
