@@ -33,7 +33,7 @@ import (
 
 var (
 	_ = mutant("T27", "internal/connection/session.go", `return hex.EncodeToString(sum[:])`, `return hex.EncodeToString(sum[:1]) + value`)
-	_ = mutant("T27", "internal/httpapi/face.go", `return fmt.Sprintf("%T", v)`, `return fmt.Sprint(v)`)
+	_ = mutant("T27", "internal/panicked/panicked.go", `return fmt.Sprintf("%T", v)`, `return fmt.Sprint(v)`)
 )
 
 // TestThreat_T27_a_whole_flow_leaves_no_secret_behind takes tokens through all that can
