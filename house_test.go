@@ -28,21 +28,22 @@ functions/authorize              internal/app/{authorize,gateway} aws/aws-lambda
 functions/callback               internal/app/{callback,gateway} aws/aws-lambda-go
 functions/api                    internal/app/{api,gateway} aws/aws-lambda-go
 functions/refresh                internal/app/refresh aws/aws-lambda-go
-cmd/evergrant                    internal/{config,config/yamlfile,doctor,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,wording,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
+cmd/evergrant                    internal/{config,config/yamlfile,doctor,egress,httpapi,idtoken,boltstore,broker,refresh,schedule,circuit,console,connection,devpage,events,item,keyfile,metric/prom,provider,provider/page,rescue,secret,webhook,wire,wording,simprovider} alecthomas/kong rsc.io/qr  # no AWS: on a deployment it works over HTTP
 
 client                           internal/{secret,wire} golang.org/x/oauth2  # public: what it imports, its users link
 client/sigv4                     aws/aws-sdk-go-v2  # apart, so that nobody else links it
 
 internal/app/authorize           internal/{app,app/gateway,httpapi}  # a room per function, so that none links what another needs
 internal/app/callback            internal/{app,app/gateway,awsjson,awssecrets,config,eventbus,httpapi,idtoken}
-internal/app/api                 internal/{app,app/gateway,awsjson,awssecrets,eventbus,httpapi,idtoken,lambdahttp,sqsqueue}
+internal/app/api                 internal/{app,app/gateway,awsjson,awssecrets,console,eventbus,httpapi,idtoken,lambdahttp,sqsqueue}
 internal/app/refresh             internal/{app,awsjson,awssecrets,broker,eventbus,idtoken,sqsqueue}
 internal/app/gateway             internal/{app,broker,httpapi,lambdahttp,wire} aws/aws-lambda-go
 internal/app                     internal/{awsjson,broker,config,connection,dynamostore,egress,events,item,kmskey,metric/emf,provider,refresh,secret} aws/aws-sdk-go-v2
 internal/app/awssim              # speaks AWS's JSON, for tests
 internal/app/runtimeapi          # Lambda's half of a function, for tests and tools/initbench
 
-internal/console                 internal/{secret,wire}
+internal/console                 # the operator's pages: files, and nothing of ours
+internal/devpage                 internal/{secret,wire}
 internal/httpapi                 internal/{broker,config,connection,panicked,provider,secret,wire,wording}
 internal/lambdahttp              internal/panicked aws/aws-lambda-go
 internal/dynamostore             internal/{connection,item,secret} aws/aws-sdk-go-v2 aws/smithy-go
@@ -129,7 +130,7 @@ internal/broker/standin.go         # a stand-in goes to its maker; its hash is k
 internal/broker/token.go           # the secret fields that go with a token
 internal/config/access.go          # a key's hash
 internal/config/secrets.go         # compares client secrets
-internal/console/backend.go        # the page's own API key
+internal/devpage/backend.go        # the page's own API key
 internal/httpapi/oauth.go          # the access token that is handed out by a stand-in, and the stand-in that was sent
 internal/httpapi/page.go           # the confirm token, shown where no return address takes it
 internal/httpapi/standin.go        # a new stand-in, shown once
@@ -245,7 +246,7 @@ func TestNoCodeIsWrittenForAProvider(t *testing.T) {
 	}
 	used := map[string]bool{}
 	for _, s := range parseSources(t) {
-		if s.isTest() || strings.HasPrefix(s.name, "internal/simprovider/") || strings.HasPrefix(s.name, "internal/console/") || imports(s.file, "testing") {
+		if s.isTest() || strings.HasPrefix(s.name, "internal/simprovider/") || strings.HasPrefix(s.name, "internal/devpage/") || imports(s.file, "testing") {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/console"
+	"github.com/evergrant/evergrant/internal/devpage"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
@@ -19,24 +20,25 @@ import (
 func devHandler(n *node, sims *simprovider.Server, all []simulated, origin string, key secret.Text) http.Handler {
 	quiet := n.face // an open page polls each second: its requests are no news
 	quiet.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	page := console.New(console.Config{
+	page := devpage.New(devpage.Config{
 		API: httpapi.New(quiet), Key: key, Origin: origin, Integrations: cards(sims, all), Now: time.Now,
-		Faults: func(provider string, kind console.Fault) error { return misbehave(sims, provider, kind) },
+		Faults: func(provider string, kind devpage.Fault) error { return misbehave(sims, provider, kind) },
 	})
+	operated := console.Before(n.handler)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/app/") {
 			page.ServeHTTP(w, r)
 			return
 		}
-		n.handler.ServeHTTP(w, r)
+		operated.ServeHTTP(w, r)
 	})
 }
 
 // cards are the page's integrations.
-func cards(sims *simprovider.Server, all []simulated) []console.Integration {
-	var list []console.Integration
+func cards(sims *simprovider.Server, all []simulated) []devpage.Integration {
+	var list []devpage.Integration
 	for _, s := range all {
-		card := console.Integration{
+		card := devpage.Integration{
 			Name: s.name, Provider: s.provider, Title: s.title, About: s.about, Grant: string(s.grant), Headers: s.headers,
 			Call: func() (method, url, body string) {
 				example, err := sims.Example(s.provider, string(s.grant))
@@ -56,11 +58,11 @@ func cards(sims *simprovider.Server, all []simulated) []console.Integration {
 }
 
 // misbehave has a simulator do what the page's buttons offer.
-func misbehave(sims *simprovider.Server, provider string, kind console.Fault) error {
+func misbehave(sims *simprovider.Server, provider string, kind devpage.Fault) error {
 	switch kind {
-	case console.LoseAnswer:
+	case devpage.LoseAnswer:
 		return sims.AddFault(provider, simprovider.Fault{On: "token", Kind: "lost_answer"})
-	case console.RevokeAccess:
+	case devpage.RevokeAccess:
 		for _, u := range simprovider.Users() {
 			sims.RevokeUser(provider, u.Login)
 		}

@@ -13,14 +13,16 @@ import (
 
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
+	"github.com/evergrant/evergrant/internal/console"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
 // serveCommand runs the broker in one process.
 type serveCommand struct {
-	Config string `short:"c" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration; see evergrant config check."`
-	Data   string `short:"d" required:"" env:"EVERGRANT_DATA" help:"Folder of the store, the wrapping key and the rescue log. Back up the key apart from the rest."`
-	Listen string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Address to listen on. TLS is for a proxy before it."`
+	Config  string `short:"c" default:"evergrant.yaml" env:"EVERGRANT_CONFIG" help:"The configuration; see evergrant config check."`
+	Data    string `short:"d" required:"" env:"EVERGRANT_DATA" help:"Folder of the store, the wrapping key and the rescue log. Back up the key apart from the rest."`
+	Listen  string `short:"l" default:"127.0.0.1:8080" env:"EVERGRANT_LISTEN" help:"Address to listen on. TLS is for a proxy before it."`
+	Console bool   `default:"true" negatable:"" env:"EVERGRANT_CONSOLE" help:"Serve the operator's console at /console. It asks for an API key."`
 	LogLevel
 }
 
@@ -59,7 +61,11 @@ func (c *serveCommand) Run(p *process) error {
 		log.Warn(text)
 	}
 	s := servers{ctx: p.ctx}
-	s.add(listener, n.handler)
+	handler := n.handler
+	if c.Console {
+		handler = console.Before(handler)
+	}
+	s.add(listener, handler)
 	p.printf("ready: http://%s\n", listener.Addr())
 	return errors.Join(s.wait(n), n.close())
 }

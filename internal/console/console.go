@@ -1,203 +1,98 @@
+// Package console is the operator's pages at /console: what is alive, what needs a person,
+// and how late things are.
+//
+// It is files and nothing else. They hold no data, and the server gives them no right:
+// the operator pastes an API key, which stays in the memory of that one page and goes
+// along as the bearer of requests to the public API of the same origin. There is no
+// cookie, so no other site can make a browser use the key, and no storage, so that it is
+// gone with the page. What the console can do is what the key may do.
+//
+// The Content-Security-Policy lets a page load its own files and ask its own origin, and
+// nothing else; no text can become markup or a script in it. The API has no CORS, so no
+// page of another origin can stand in for this one.
 package console
 
 import (
 	"embed"
-	"encoding/json"
+	"io/fs"
 	"net/http"
-	"net/url"
+	"path"
 	"strings"
-	"time"
-
-	"github.com/evergrant/evergrant/internal/secret"
 )
-
-// Config is what the page is made of. All fields are required but those that say
-// otherwise.
-type Config struct {
-	// API is Evergrant's own HTTP API.
-	API http.Handler
-	// Key is the API key of the page's backend; it needs the scopes connect, token and
-	// manage.
-	Key secret.Text
-	// Origin is where the page and the API are reached, such as http://127.0.0.1:8080,
-	// without a slash at the end. Every integration with a consent must allow
-	// Origin + "/app/return" as its return_to.
-	Origin string
-	// Integrations are shown in this order.
-	Integrations []Integration
-	// Now is the clock.
-	Now func() time.Time
-	// Client carries the calls to the providers' APIs. Nil: one with a timeout, which
-	// follows no redirect.
-	Client *http.Client
-	// Faults makes a provider misbehave, so that a person can watch the recovery. Nil:
-	// the page does not offer it.
-	Faults func(provider string, kind Fault) error
-}
-
-// Fault is a kind of misbehaviour that the page offers.
-type Fault string
-
-// The faults.
-const (
-	// LoseAnswer: the provider's token endpoint acts on its next request and never
-	// answers.
-	LoseAnswer Fault = "lost_answer"
-	// RevokeAccess: all users of the provider take back what they granted.
-	RevokeAccess Fault = "revoke_access"
-)
-
-// How a connection of an Integration begins: the grant type of its first token
-// request (RFC 6749 sections 4.1, 4.4 and 6).
-const (
-	ByConsent           = "authorization_code"
-	ByImport            = "refresh_token"
-	ByClientCredentials = "client_credentials"
-)
-
-// Integration is one card of the page.
-type Integration struct {
-	Name     string // in Evergrant's configuration
-	Provider string // as Faults takes it
-	Title    string
-	About    string // one or two short sentences
-	Grant    string // ByConsent, ByImport or ByClientCredentials
-	// Call is the example request to the provider's API; the body is JSON, or empty.
-	Call func() (method, url, body string)
-	// Headers go with that request, besides the token. Optional.
-	Headers map[string]string
-	// Paste returns a fresh refresh token of the user with that account name, as the
-	// provider's account page shows it. ByImport only.
-	Paste func(account string) secret.Text
-	// AccountURL is that page, for a person to look at. Optional.
-	AccountURL string
-}
 
 //go:embed static
 var static embed.FS
 
-// pageHeader is the header that state-changing requests of the page carry. A form
-// cannot set it, and a script of another origin is stopped by its preflight.
-const pageHeader = "Evergrant-Page"
-
-// policy lets the page load its own files and talk to its own backend, and nothing
-// else (CSP level 3). Text never becomes markup: require-trusted-types-for refuses
-// innerHTML and its kin.
+// policy is CSP level 3. Trusted types refuse innerHTML and its kin.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// page is the application.
-type page struct {
-	Config
-	api    *backend
-	mux    *http.ServeMux
-	guard  *http.CrossOriginProtection
-	byName map[string]Integration
-}
+// root is the path of the first page; the files lie below it.
+const root = "/console"
 
-// New returns the handler of the page: of / and of all paths under /app/. It answers
-// 404 elsewhere.
-func New(cfg Config) http.Handler {
-	p := &page{
-		Config: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), byName: map[string]Integration{},
-		api: &backend{handler: cfg.API, origin: cfg.Origin, key: cfg.Key, now: cfg.Now, client: cfg.Client, calls: map[string][]call{}},
-	}
-	if p.api.client == nil {
-		p.api.client = &http.Client{
-			Timeout:       15 * time.Second,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// Before returns a handler that answers for /console and all below, and leaves every
+// other path to next.
+func Before(next http.Handler) http.Handler {
+	files := read()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != root && !strings.HasPrefix(r.URL.Path, root+"/") {
+			next.ServeHTTP(w, r)
+			return
 		}
-	}
-	for _, i := range cfg.Integrations {
-		p.byName[i.Name] = i
-	}
-	p.mux.Handle("GET /{$}", file("index.html", "text/html; charset=utf-8"))
-	p.mux.Handle("GET /app/style.css", file("style.css", "text/css; charset=utf-8"))
-	p.mux.Handle("GET /app/page.js", file("page.js", "text/javascript; charset=utf-8"))
-	p.mux.Handle("GET /app/icon.svg", file("icon.svg", "image/svg+xml"))
-	p.mux.HandleFunc("GET /app/return", p.comeBack)
-	p.mux.HandleFunc("GET /app/integrations", p.reply(p.integrations))
-	p.mux.HandleFunc("GET /app/state", p.reply(p.state))
-	p.mux.HandleFunc("POST /app/login", p.login)
-	p.mux.HandleFunc("POST /app/connect", p.reply(p.connect))
-	p.mux.HandleFunc("POST /app/call", p.reply(p.call))
-	p.mux.HandleFunc("POST /app/refresh", p.reply(p.refresh))
-	p.mux.HandleFunc("POST /app/disconnect", p.reply(p.disconnect))
-	p.mux.HandleFunc("POST /app/fault", p.reply(p.fault))
-	return p
-}
-
-// file serves one of the embedded files. They are small and change with the binary, so
-// they are not cached.
-func file(name, kind string) http.Handler {
-	data, err := static.ReadFile("static/" + name)
-	if err != nil {
-		panic(err) // it is embedded: the build is wrong
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", kind)
-		_, _ = w.Write(data)
+		serve(w, r, files)
 	})
 }
 
-// ServeHTTP implements http.Handler: nothing is done before the request is known to
-// come from the page itself.
-func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// file is one of the console's, as it is sent.
+type file struct {
+	kind string // media type
+	data []byte
+}
+
+// read returns the files by the paths under which they are served.
+func read() map[string]file {
+	kinds := map[string]string{
+		".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+	}
+	files := map[string]file{}
+	names, err := fs.Glob(static, "static/*")
+	for _, name := range names {
+		var data []byte
+		if data, err = static.ReadFile(name); err != nil {
+			break
+		}
+		files[root+"/"+path.Base(name)] = file{kind: kinds[path.Ext(name)], data: data}
+	}
+	if err != nil {
+		panic(err) // they are embedded: the build is wrong
+	}
+	files[root] = files[root+"/index.html"]
+	delete(files, root+"/index.html")
+	return files
+}
+
+func serve(w http.ResponseWriter, r *http.Request, files map[string]file) {
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
+	h.Set("Cache-Control", "no-store") // the files are few, and change with the server
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
+	f, known := files[r.URL.Path]
 	switch {
-	case !p.ownHost(r.Host):
-		p.elsewhere(w, r)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead && (r.Header.Get(pageHeader) == "" || p.guard.Check(r) != nil):
-		http.Error(w, "Only the page itself may ask for this.", http.StatusForbidden)
+	case r.URL.Path == root+"/":
+		h.Set("Location", root)
+		w.WriteHeader(http.StatusPermanentRedirect)
+	case !known:
+		http.Error(w, "There is no such file. The console is at /console.", http.StatusNotFound)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "The console is only read.", http.StatusMethodNotAllowed)
 	default:
-		p.mux.ServeHTTP(w, r)
+		h.Set("Content-Type", f.kind)
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(f.data) // net/http leaves a HEAD without it
 	}
-}
-
-func (p *page) ownHost(host string) bool {
-	return "http://"+host == p.Origin || "https://"+host == p.Origin
-}
-
-// elsewhere answers a request for another host name. localhost is this machine under a
-// name with another cookie jar, so a person is sent to the one that everything uses.
-func (p *page) elsewhere(w http.ResponseWriter, r *http.Request) {
-	own, err := url.Parse(p.Origin)
-	if err == nil && r.Method == http.MethodGet && r.URL.Path == "/" && strings.TrimSuffix(r.Host, ":"+own.Port()) == "localhost" {
-		http.Redirect(w, r, p.Origin+"/", http.StatusFound)
-		return
-	}
-	http.Error(w, "This server does not go by that name.", http.StatusMisdirectedRequest)
-}
-
-// action does what the page asks for on behalf of a person. What it returns becomes
-// JSON.
-type action func(r *http.Request, who person) (any, error)
-
-// reply answers with what do returns. A refusal of Evergrant is an answer like any
-// other, {"problem": …} and 200: to the page it is news, not a failure of its own.
-func (p *page) reply(do action) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := do(r, whoIs(r))
-		if err != nil {
-			v = map[string]any{"problem": problemOf(err)}
-		}
-		writeJSON(w, v)
-	}
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, "The answer could not be written.", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(data)
 }

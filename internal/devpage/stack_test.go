@@ -1,4 +1,4 @@
-package console_test
+package devpage_test
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
-	"github.com/evergrant/evergrant/internal/console"
+	"github.com/evergrant/evergrant/internal/devpage"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/keyfile"
 	"github.com/evergrant/evergrant/internal/provider"
@@ -55,10 +55,10 @@ func newStack(t *testing.T) *stack {
 	lateSims.Handler = s.sims
 	key, hash := config.NewAPIKey()
 	api := s.api(hash)
-	page := console.New(console.Config{
+	page := devpage.New(devpage.Config{
 		API: api, Key: key, Origin: s.origin, Integrations: s.integrations(), Now: time.Now,
-		Faults: func(provider string, kind console.Fault) error {
-			if kind == console.RevokeAccess {
+		Faults: func(provider string, kind devpage.Fault) error {
+			if kind == devpage.RevokeAccess {
 				s.sims.RevokeUser(provider, "alice")
 				return nil
 			}
@@ -127,9 +127,9 @@ func (s *stack) api(keyHash string) http.Handler {
 	return httpapi.New(httpapi.Config{Broker: b, Keys: settings, Log: logger, Now: time.Now})
 }
 
-func (s *stack) integrations() []console.Integration {
-	card := func(name, provider, grant string) console.Integration {
-		return console.Integration{
+func (s *stack) integrations() []devpage.Integration {
+	card := func(name, provider, grant string) devpage.Integration {
+		return devpage.Integration{
 			Name: name, Provider: provider, Title: strings.ToUpper(name), About: "About " + name, Grant: grant,
 			Call: func() (method, url, body string) {
 				example, err := s.sims.Example(provider, grant)
@@ -141,10 +141,10 @@ func (s *stack) integrations() []console.Integration {
 			Paste: func(account string) secret.Text { return secret.New(s.sims.IssueRefreshToken(provider, account)) },
 		}
 	}
-	return []console.Integration{
-		card("redbooth", "redbooth", console.ByConsent),
-		card("whenfresh", "whenfresh", console.ByImport),
-		card("machine", "whenfresh", console.ByClientCredentials),
+	return []devpage.Integration{
+		card("redbooth", "redbooth", devpage.ByConsent),
+		card("whenfresh", "whenfresh", devpage.ByImport),
+		card("machine", "whenfresh", devpage.ByClientCredentials),
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package console provides the page of `evergrant dev`: a small application that uses
+// Package devpage provides the page of `evergrant dev`: a small application that uses
 // Evergrant as any application would, and shows what happens.
 //
 // It has the two halves that a real one has. The page in the browser knows nothing
@@ -22,4 +22,4 @@
 // of the same origin, by what the browser says of it, and carry a header that no form
 // can set. Pages load nothing from elsewhere and run no inline script, which the
 // Content-Security-Policy enforces. It belongs on a loopback address.
-package console
+package devpage
