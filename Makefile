@@ -184,12 +184,13 @@ build-bench: functions-here function-empty
 
 .PHONY: reference reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients
 reference: reference-dynamodb reference-moto reference-oidc reference-chromium reference-cfn-lint reference-oauth-clients ## Fetch all of the following
-.PHONY: reference-typescript reference-python reference-schemathesis reference-sam
-reference: reference-typescript reference-python reference-schemathesis reference-sam
+.PHONY: reference-typescript reference-python reference-schemathesis reference-sam reference-axe
+reference: reference-typescript reference-python reference-schemathesis reference-sam reference-axe
 reference-dynamodb: $(REFERENCE)/dynamodb/ready ## Fetch Amazon DynamoDB Local (needs Java 17 and Maven)
 reference-moto: $(REFERENCE)/moto/ready ## Fetch moto, a server of other AWS services (needs Python 3)
 reference-oidc: $(REFERENCE)/oidc/ready ## Fetch the oidc-provider authorization server (needs npm)
 reference-chromium: $(REFERENCE)/chromium/ready ## Find Chromium; as root on Debian, install it
+reference-axe: $(REFERENCE)/axe/ready ## Fetch axe-core, which checks pages for accessibility (needs npm)
 reference-cfn-lint: $(REFERENCE)/cfn-lint/ready ## Fetch cfn-lint (needs Python 3)
 reference-sam: $(REFERENCE)/sam/ready ## Fetch the AWS SAM CLI (needs Python 3)
 reference-oauth-clients: $(REFERENCE)/oauth-clients/ready ## Fetch OAuth clients in JavaScript and Python (needs npm and Python 3)
@@ -216,6 +217,12 @@ $(REFERENCE)/oidc/ready: test/oidc/package.json test/oidc/package-lock.json test
 $(REFERENCE)/chromium/ready: tools/find-chromium
 	rm -rf $(@D) && mkdir -p $(@D)
 	ln -s "$$(tools/find-chromium)" $(@D)/chromium
+	touch $@
+
+$(REFERENCE)/axe/ready: test/axe/package.json test/axe/package-lock.json test/axe/.npmrc
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp test/axe/package.json test/axe/package-lock.json test/axe/.npmrc $(@D)/
+	cd $(@D) && npm ci --no-progress
 	touch $@
 
 $(REFERENCE)/cfn-lint/ready: test/cfn-lint/requirements.txt

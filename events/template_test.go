@@ -302,6 +302,7 @@ func TestRoutesAndSampleEventsAgree(t *testing.T) {
 		"ANY /authorize/{integration}": "AuthorizeFunction", "ANY /callback/{integration}": "CallbackFunction",
 		"ANY /healthz": "ApiFunction", "ANY /v1/{proxy+}": "ApiFunction", "ANY /iam/v1/{proxy+}": "ApiFunction",
 		"ANY /oauth/token": "ApiFunction",
+		"ANY /console":     "ApiFunction", "ANY /console/{proxy+}": "ApiFunction",
 	}
 	if diff := cmp.Diff(want, functions); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)

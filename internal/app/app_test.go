@@ -41,6 +41,7 @@ func TestWrongSettingsAreNamedAndNotQuoted(t *testing.T) {
 	d := newDeployment(t, nil)
 	for name, values := range map[string][]string{
 		"EVERGRANT_RESTORE_EPOCH": {"-1", "1.5", "CANARY"},
+		"EVERGRANT_CONSOLE":       {"yes", "TRUE", "CANARY"},
 		"EVERGRANT_CHUNK_QUEUE":   {"CANARY", "evergrant-ChunkQueue"},
 		"EVERGRANT_PUBLIC_URL": {
 			"auth.example.com", "http://auth.example.com", "https://auth.example.com/path", "https://auth.example.com?CANARY", "https://", "ftp://127.0.0.1", "https://CANARY@auth.example.com",

@@ -38,6 +38,8 @@ type Env struct {
 	PublicURL string
 	// Epoch is the restore epoch, raised by one after a table was restored.
 	Epoch int64
+	// Console: the API serves the operator's console.
+	Console bool
 
 	ConnectionsTable    string // name or ARN
 	AuthorizationsTable string // name or ARN
@@ -69,6 +71,7 @@ func ReadEnv(getenv func(string) string, executable string) (Env, error) {
 		Deployment:          v.text("EVERGRANT_DEPLOYMENT"),
 		PublicURL:           v.origin("EVERGRANT_PUBLIC_URL"),
 		Epoch:               v.count("EVERGRANT_RESTORE_EPOCH"),
+		Console:             v.flag("EVERGRANT_CONSOLE"),
 		ConnectionsTable:    v.text("EVERGRANT_CONNECTIONS_TABLE"),
 		AuthorizationsTable: v.text("EVERGRANT_AUTHORIZATIONS_TABLE"),
 		KMSKey:              v.text("EVERGRANT_KMS_KEY"),
@@ -102,6 +105,14 @@ func (v *variables) text(name string) string {
 		v.fail(name, "is not set")
 	}
 	return s
+}
+
+func (v *variables) flag(name string) bool {
+	s := v.getenv(name)
+	if s != "" && s != "true" && s != "false" {
+		v.fail(name, "has to be true or false")
+	}
+	return s == "true"
 }
 
 func (v *variables) count(name string) int64 {

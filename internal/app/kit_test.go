@@ -105,7 +105,7 @@ func newDeployment(t *testing.T, vars map[string]string) *deployment {
 		t.Fatal(err)
 	}
 	d.vars = map[string]string{
-		"EVERGRANT_DEPLOYMENT": "evergrant", "EVERGRANT_RESTORE_EPOCH": "0", "EVERGRANT_KMS_KEY": "arn:aws:kms:eu-central-1:123456789012:key/one",
+		"EVERGRANT_DEPLOYMENT": "evergrant", "EVERGRANT_RESTORE_EPOCH": "0", "EVERGRANT_CONSOLE": "true", "EVERGRANT_KMS_KEY": "arn:aws:kms:eu-central-1:123456789012:key/one",
 		"EVERGRANT_CONNECTIONS_TABLE": "connections", "EVERGRANT_AUTHORIZATIONS_TABLE": "authorizations",
 		"EVERGRANT_CHUNK_QUEUE": chunkQueue, "EVERGRANT_RESCUE_QUEUE": rescueQueue, "EVERGRANT_CONFIG": file,
 		"EVERGRANT_CHUNK_DEAD_LETTERS": chunkQueue + "-dead", "EVERGRANT_RESCUE_DEAD_LETTERS": rescueQueue + "-dead",

@@ -16,6 +16,7 @@ import (
 	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
 	"github.com/evergrant/evergrant/internal/broker/brokertest"
+	"github.com/evergrant/evergrant/internal/console"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/lambdahttp"
 	"github.com/evergrant/evergrant/internal/sqsqueue"
@@ -137,6 +138,13 @@ func matrix() []sent {
 		{"POST", "/oauth/token?refresh_token=x", "", with("Content-Type", "application/x-www-form-urlencoded"), 400},
 		{"GET", "/oauth/token", "", nil, 405},
 		{"GET", "/iam/oauth/token", "", nil, 404},
+		{"GET", "/console", "", nil, 200},
+		{"HEAD", "/console", "", nil, 200},
+		{"GET", "/console/", "", nil, 308},
+		{"GET", "/console/main.js", "", nil, 200},
+		{"GET", "/console/icon.svg", "", nil, 200},
+		{"GET", "/console/none", "", nil, 404},
+		{"POST", "/console", "", nil, 405},
 		{"GET", "/iam/v1/integrations", "", key(), 401},
 		{"GET", "/iam/v1/nothing", "", key(), 404},
 		{"GET", "/iam/healthz", "", nil, 404},
@@ -159,7 +167,7 @@ func TestSameAnswersByServerAndByFunctions(t *testing.T) {
 		caller, ok := lambdahttp.IAMCaller(r.Context())
 		return caller.UserARN, ok
 	}
-	server := httptest.NewServer(httpapi.New(c))
+	server := httptest.NewServer(console.Before(httpapi.New(c)))
 	defer server.Close()
 	byServer, byFunction := d.browser(), d.browser()
 	byServer.Client.Transport, byServer.Client.Jar, byFunction.Client.Jar = http.DefaultTransport, nil, nil

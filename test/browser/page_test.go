@@ -3,6 +3,7 @@ package browser_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -105,18 +106,34 @@ func (b *tab) holdsNoToken(d *dev) {
 
 func (d *dev) get(t *testing.T, path string, v any) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.origin+path, nil)
+	d.send(t, http.MethodGet, path, "", v)
+}
+
+// send calls the API and decodes the answer, which has to be one of success, into v unless
+// that is nil.
+func (d *dev) send(t *testing.T, method, path, body string, v any) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, d.origin+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+d.key)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := json.NewDecoder(res.Body).Decode(v); err != nil || res.StatusCode != http.StatusOK {
-		t.Fatalf("GET %s: %d, %v", path, res.StatusCode, err)
+	said, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 300 {
+		t.Fatalf("%s %s: %d, %v, %s", method, path, res.StatusCode, err, said)
+	}
+	if v != nil {
+		if err := json.Unmarshal(said, v); err != nil {
+			t.Fatalf("%s %s: %v", method, path, err)
+		}
 	}
 }
 

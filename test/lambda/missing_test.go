@@ -13,7 +13,7 @@ import (
 func missing(t *testing.T, c *cloud) {
 	d := deploy(t, c, confirmMode, nil)
 	for name := range at(d.stack.template, "Globals", "Function", "Environment", "Variables").(map[string]any) {
-		if name == "EVERGRANT_PUBLIC_URL" || name == "EVERGRANT_RESTORE_EPOCH" {
+		if name == "EVERGRANT_PUBLIC_URL" || name == "EVERGRANT_RESTORE_EPOCH" || name == "EVERGRANT_CONSOLE" {
 			continue // which may be left out
 		}
 		for _, function := range []string{"AuthorizeFunction", "CallbackFunction", "ApiFunction", "RefreshFunction"} {

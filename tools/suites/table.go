@@ -41,7 +41,7 @@ type need struct {
 // one skips itself without it, naming the variable. The runner sets each for its own suite
 // alone, so that what runs where does not depend on who runs it.
 var references = [...]string{
-	"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS",
+	"EVERGRANT_DYNAMODB", "EVERGRANT_MOTO", "EVERGRANT_OIDC_PROVIDER", "EVERGRANT_CHROMIUM", "EVERGRANT_AXE", "EVERGRANT_OAUTH_CLIENTS", "EVERGRANT_SHELLS",
 	"EVERGRANT_CLIENT_TYPESCRIPT", "EVERGRANT_CLIENT_PYTHON", "EVERGRANT_CLIENT_WORLD", "EVERGRANT_SCHEMATHESIS", "EVERGRANT_SAM",
 }
 
@@ -198,8 +198,11 @@ func suites(root string) []suite {
 			name:    "browser",
 			command: []string{"go", "test", "-json", "-count=1", "./test/browser/..."},
 			goTest:  true, whole: true,
-			env:   []string{"EVERGRANT_CHROMIUM=" + filepath.Join(reference, "chromium", "chromium")},
-			needs: []need{fetched(reference, "chromium", "Chromium")},
+			env: []string{
+				"EVERGRANT_CHROMIUM=" + filepath.Join(reference, "chromium", "chromium"),
+				"EVERGRANT_AXE=" + filepath.Join(reference, "axe", "node_modules", "axe-core", "axe.min.js"),
+			},
+			needs: []need{fetched(reference, "chromium", "Chromium"), fetched(reference, "axe", "axe-core")},
 			limit: 10 * time.Minute,
 		},
 		{

@@ -9,6 +9,7 @@ import (
 	"github.com/evergrant/evergrant/internal/app/gateway"
 	"github.com/evergrant/evergrant/internal/awsjson"
 	"github.com/evergrant/evergrant/internal/awssecrets"
+	"github.com/evergrant/evergrant/internal/console"
 	"github.com/evergrant/evergrant/internal/eventbus"
 	"github.com/evergrant/evergrant/internal/httpapi"
 	"github.com/evergrant/evergrant/internal/idtoken"
@@ -16,7 +17,8 @@ import (
 	"github.com/evergrant/evergrant/internal/sqsqueue"
 )
 
-// New returns the handler of /v1, /iam/v1, /oauth/token and /healthz. Under /iam/v1 the caller is
+// New returns the handler of /v1, /iam/v1, /oauth/token, /healthz and, where it is asked for,
+// /console. Under /iam/v1 the caller is
 // who the gateway says it is.
 func New(p app.Parts) http.Handler {
 	p.IDTokens = idtoken.By
@@ -32,5 +34,8 @@ func New(p app.Parts) http.Handler {
 	c.Admin = httpapi.Commands(c.Broker) // the restore epoch is a parameter of the template
 	c.Admin["rescue-replay"] = func(ctx context.Context) (any, error) { return rescue.Redrive(ctx, p.Env.RescueDeadLetters) }
 	c.Admin["chunk-replay"] = func(ctx context.Context) (any, error) { return chunks.Redrive(ctx, p.Env.ChunkDeadLetters) }
+	if p.Env.Console {
+		return console.Before(httpapi.NewAPI(c))
+	}
 	return httpapi.NewAPI(c)
 }

@@ -4,7 +4,11 @@ import { h, count, hourOf, dayOf, span } from "./dom.js";
 import { counters } from "./words.js";
 
 const kinds = ["good", "wait", "bad"];
-const width = 720, height = 180, left = 44, bottom = 22, top = 8;
+const height = 190, left = 46, bottom = 24, top = 8;
+
+// On a phone a chart has fewer units across, so that its letters stay as large.
+const phone = matchMedia("(max-width: 46rem)");
+const across = () => (phone.matches ? 330 : 560);
 
 export const ranges = {
   "1": { label: "24 hours", hours: 24, step: 1 },
@@ -37,8 +41,8 @@ function ticks(max) {
 }
 
 function frame(label, bars, marks, y, name) {
-  const each = (width - left) / bars.length;
-  const every = Math.ceil(bars.length / 6);
+  const width = across(), each = (width - left) / bars.length;
+  const every = Math.ceil(bars.length / (phone.matches ? 4 : 6));
   return h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "chart" },
     marks.map((v) => h("g", {},
       h("line", { class: "grid", x1: left, x2: width, y1: y(v), y2: y(v) }),
@@ -53,7 +57,7 @@ const timed = (list, range) => list.map((b) => ({ ...b, label: (range.step === 1
 export function outcomeChart(list, range) {
   const bars = timed(list, range), marks = ticks(Math.max(...bars.map((b) => b.good + b.wait + b.bad)));
   const y = (v) => height - bottom - (v / marks.at(-1)) * (height - bottom - top);
-  const each = (width - left) / bars.length, total = (kind) => bars.reduce((sum, b) => sum + b[kind], 0);
+  const each = (across() - left) / bars.length, total = (kind) => bars.reduce((sum, b) => sum + b[kind], 0);
   const said = kinds.map((k) => `${counters[k].label}: ${count.format(total(k))}`).join(", ");
   const svg = frame(`Refreshes in the last ${range.label}. ${said}.`, bars, marks, y, (v) => count.format(v));
   bars.forEach((b, n) => {
@@ -79,9 +83,12 @@ export function latenessChart(list, range) {
   const bars = timed(list, range), most = Math.max(8, ...bars.map((b) => b.p99));
   const top2 = Math.ceil(Math.log2(most + 1)), log = (v) => Math.log2(v + 1) / top2;
   const y = (v) => height - bottom - log(v) * (height - bottom - top);
-  const marks = [0, 1, 4, 15, 60, 240, 900, 3600].filter((v) => log(v) <= 1);
-  const each = (width - left) / bars.length;
-  const late = bars.filter((b) => b.p99 > 0), worst = late.length ? `At worst, all but one in a hundred were saved within ${seconds(Math.max(...late.map((b) => b.p99)))}.` : "None was scheduled.";
+  const marks = [0, 1, 4, 15, 60, 240, 900, 3600].filter((v) => log(v) <= 1)
+    .reduce((kept, v) => (kept.length && y(kept.at(-1)) - y(v) < 15 ? kept : [...kept, v]), []);
+  const each = (across() - left) / bars.length;
+  const late = bars.filter((b) => b.p99 > 0);
+  if (!late.length) return [h("p", { class: "soft" }, "No refresh of the schedule was counted in this time.")];
+  const worst = `At worst, all but one in a hundred were saved within ${seconds(Math.max(...late.map((b) => b.p99)))}.`;
   const svg = frame(`Lateness in the last ${range.label}. ${worst}`, bars, marks, y, (v) => (v < 60 ? `${v} s` : v < 3600 ? `${v / 60} min` : "1 h"));
   bars.forEach((b, n) => {
     for (const [p, kind] of [["p99", "far"], ["p50", "near"]]) {

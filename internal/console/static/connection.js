@@ -5,6 +5,14 @@ import { copy, fill, find, h, now, relative, toast, when } from "./dom.js";
 import { accountOf, fact, isByConsent, loading, nextOf, pill, statusOf } from "./parts.js";
 import { outcomeOf, reasons, receiptText } from "./words.js";
 
+// What the API tells a backend, for an operator.
+const said = {
+  needs_reauth: "The provider refused. The user has to connect again.",
+  provider_unavailable: "No token came back. The connection is kept, and the schedule tries again.",
+  refresh_in_progress: "A refresh of it is under way already.",
+  rate_limited: "It was refreshed a moment ago.",
+};
+
 export const title = "Connection";
 
 export function view(main, { id, integrations, signal, fail }) {
@@ -26,12 +34,12 @@ export function view(main, { id, integrations, signal, fail }) {
     if (button.getAttribute("aria-busy") === "true") return;
     button.setAttribute("aria-busy", "true");
     try {
-      const said = await work();
+      const done = await work();
       await update();
-      if (said) toast(said);
+      toast(done);
     } catch (problem) {
       if (!fail(problem)) {
-        toast(problem.message, true);
+        toast(said[problem.code] ?? problem.message, true);
         await update().catch(() => {});
       }
     } finally {

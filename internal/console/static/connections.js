@@ -91,6 +91,6 @@ function row(c) {
     h("th", { scope: "row" }, h("a", { href: `#/connections/${c.id}`, "data-key": c.id }, c.owner), h("span", { class: "soft" }, accountOf(c) || `${c.id.slice(0, 13)}…`)),
     h("td", { "data-label": "Integration" }, c.integration),
     h("td", { "data-label": "Status" }, pill(statusOf(c))),
-    h("td", { "data-label": "Last outcome" }, h("span", { class: "outcome" }, beads(c), h("span", {}, last ? outcomeOf(last.outcome)[0] : "–"))),
+    h("td", { "data-label": "Last outcome" }, h("span", { class: "outcome" }, h("span", {}, last ? outcomeOf(last.outcome)[0] : "–"), beads(c))),
     h("td", { "data-label": "Next refresh" }, nextOf(c)));
 }

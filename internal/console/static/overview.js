@@ -35,9 +35,9 @@ export function view(main, { query, integrations, signal, go }) {
     const late = Math.max(...bars.map((b) => b.p99));
     const suspended = integrations().filter((i) => i.status === "suspended").length;
     fill(figures,
-      figure(counters.good.label, count.format(sum("good")), "good"), figure(counters.wait.label, count.format(sum("wait")), sum("wait") ? "wait" : ""),
-      figure(counters.bad.label, count.format(sum("bad")), sum("bad") ? "bad" : ""), figure("99 of 100 saved within", late ? span(late * 1000) : "–", ""),
-      figure("Suspended", String(suspended), suspended ? "bad" : ""));
+      figure("Refreshes saved", count.format(sum("good")), "good"), figure(counters.wait.label, count.format(sum("wait")), sum("wait") ? "wait" : ""),
+      figure("Access ended", count.format(sum("bad")), sum("bad") ? "bad" : ""), figure("99 of 100 saved within", late ? span(late * 1000) : "–", ""),
+      figure("Suspended integrations", String(suspended), suspended ? "bad" : ""));
     const any = sum("good") + sum("wait") + sum("bad") > 0;
     fill(charts, any
       ? [part("Refreshes", outcomeChart(bars, range)), part("Lateness", latenessChart(bars, range))]
