@@ -37,6 +37,7 @@ export function view(main, { id, integrations, signal, fail }) {
       const done = await work();
       await update();
       toast(done);
+      find(place, "receipt")?.focus({ preventScroll: true });
     } catch (problem) {
       if (!fail(problem)) {
         toast(said[problem.code] ?? problem.message, true);
@@ -59,7 +60,7 @@ function page(c, integration, act) {
       h("div", {}, h("h1", { tabindex: -1 }, c.owner), h("p", { class: "soft" }, [integration?.display_name ?? c.integration, accountOf(c)].filter(Boolean).join(" · "))),
       pill(statusOf(c))),
     why && h("p", { class: c.status === "needs_reauth" ? "notice bad" : "notice" }, why),
-    c.receipt && h("p", { class: "notice", id: "receipt", tabindex: -1 }, receiptText(c.receipt), " ", when(c.receipt.disconnected_at)),
+    c.receipt && h("p", { class: "notice", id: "receipt", tabindex: -1, "data-key": "receipt" }, receiptText(c.receipt), " ", when(c.receipt.disconnected_at)),
     c.missing_scope && h("p", { class: "notice wait" }, "The user did not grant ", h("code", {}, c.missing_scope), ". A reconnect asks again."),
     c.status !== "disconnected" && h("div", { class: "actions" },
       c.status === "needs_reauth" && integration && isByConsent(integration) && reconnect(c, "go"),
@@ -132,7 +133,6 @@ function confirmEnd(c, button, act) {
     if (dialog.returnValue !== "yes") return;
     act(again, async () => {
       await ask("DELETE", `/v1/connections/${c.id}`);
-      requestAnimationFrame(() => document.getElementById("receipt")?.focus({ preventScroll: true }));
       return "Disconnected.";
     });
   });
