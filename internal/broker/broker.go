@@ -106,7 +106,7 @@ func New(c Config) *Broker {
 	}
 	b := &Broker{
 		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
-		found: &discovered{seen: map[string]provider.Metadata{}}, running: map[string]bool{}, spent: map[string]int{},
+		found: &discovered{seen: map[string]provider.Metadata{}, reach: map[string]bool{}}, running: map[string]bool{}, spent: map[string]int{},
 		tried: map[circuit.Client]bool{}, budgets: newBudgets(), events: deliverer,
 	}
 	b.circuits.Announce = c.Store.Announce
@@ -187,15 +187,21 @@ func (b *Broker) forgetSecret(integration, clientID string) {
 type discovered struct {
 	mu   sync.Mutex
 	seen map[string]provider.Metadata // by URL; guarded by mu
+	// reach tells, by integration, whether requests may go to a fixed entry's endpoints, which
+	// are the same for all of its connections; guarded by mu.
+	reach map[string]bool
 }
 
 // entry is the integration's entry as it is for one connection: with its variables put
 // in, and with what it lacks taken from its discovery document. What is known of the
 // connection goes before what the configuration says for all.
 func (b *Broker) entry(ctx context.Context, i *config.Integration, clientID string, connection map[string]string) (provider.Entry, error) {
-	e, err := i.Entry.Resolve(variables(i, clientID, connection))
-	if err != nil {
-		return e, fmt.Errorf("integration %s: %w", i.Name, err)
+	e := i.Entry
+	if !i.Entry.Fixed() {
+		var err error
+		if e, err = i.Entry.Resolve(variables(i, clientID, connection)); err != nil {
+			return e, fmt.Errorf("integration %s: %w", i.Name, err)
+		}
 	}
 	if e.DiscoveryURL != "" && e.TokenEndpoint == "" && b.Settings.MayReach(i, e) {
 		m, err := b.discover(ctx, e.DiscoveryURL)
@@ -204,10 +210,29 @@ func (b *Broker) entry(ctx context.Context, i *config.Integration, clientID stri
 		}
 		e = e.WithMetadata(m)
 	}
-	if !b.Settings.MayReach(i, e) {
+	if !b.mayReach(i, e) {
 		return e, fmt.Errorf("integration %s: its discovery document or a variable names a host of the own network that is not open to it", i.Name)
 	}
 	return e, nil
+}
+
+// mayReach is config.Config.MayReach of the entry that i has for a connection. It parses every
+// endpoint, so what it says of an entry that neither a connection nor a document changes is kept.
+func (b *Broker) mayReach(i *config.Integration, e provider.Entry) bool {
+	if i.Entry.DiscoveryURL != "" || !i.Entry.Fixed() {
+		return b.Settings.MayReach(i, e)
+	}
+	b.found.mu.Lock()
+	may, known := b.found.reach[i.Name]
+	b.found.mu.Unlock()
+	if known {
+		return may
+	}
+	may = b.Settings.MayReach(i, e)
+	b.found.mu.Lock()
+	defer b.found.mu.Unlock()
+	b.found.reach[i.Name] = may
+	return may
 }
 
 // discover reads a discovery document once in this process.

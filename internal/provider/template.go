@@ -58,6 +58,29 @@ func (e Entry) Resolve(vars map[string]string) (Entry, error) {
 	return e, nil
 }
 
+// Fixed reports whether Resolve returns e as it is, whatever it is given: no variable stands
+// anywhere in it, and none that could be given has a form to keep to. Most entries are fixed.
+func (e *Entry) Fixed() bool {
+	if len(e.Variables) > 0 || len(e.DefaultVariables) > 0 || len(e.ConnectionVariables) > 0 || len(e.Keep) > 0 {
+		return false
+	}
+	open := func(template string) bool { return strings.Contains(template, "{") }
+	for _, m := range [...]map[string]string{
+		e.AuthorizationParams, e.TokenParams, e.RefreshParams, e.TokenHeaders, e.API.ExtraHeaders,
+		e.RevocationRequest.Headers, e.RevocationRequest.Body, e.SecondExchange.Params,
+	} {
+		for _, template := range m {
+			if open(template) {
+				return false
+			}
+		}
+	}
+	return !slices.ContainsFunc(e.API.BaseURLs, open) && !slices.ContainsFunc([]string{
+		e.Issuer, e.DiscoveryURL, e.AuthorizationEndpoint, e.TokenEndpoint, e.RevocationEndpoint, e.UserinfoEndpoint, e.JWKSURI,
+		e.RefreshEndpoint, e.SecondExchange.Endpoint, e.Identity.Endpoint, e.RevocationRequest.URL, e.RedirectURIValue,
+	}, open)
+}
+
 // values are the variables that are known, each as its pattern demands.
 func (e Entry) values(vars map[string]string) (map[string]string, error) {
 	values := map[string]string{}

@@ -54,7 +54,7 @@ func TestAllocations(t *testing.T) {
 		_, err := p.Token(t.Context(), brokertest.Caller(), id, 60, nil)
 		return err
 	})
-	measure("a refresh", 760, func() error {
+	measure("a refresh", 677, func() error {
 		w.Advance(2 * time.Hour)
 		return p.RefreshAll(t.Context(), []string{id}, w.Minute())
 	})
