@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"bytes"
 	"flag"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -37,6 +39,9 @@ var built = []struct {
 // What is linked, however little of it runs, is read from disk at every cold start, and what
 // is initialized runs at every one.
 func TestFunctionsStaySmall(t *testing.T) {
+	if own, err := os.Executable(); err != nil || !carriesCatalogue(t, own) {
+		t.Errorf("the catalogue is not found in this test either, which carries it: %v", err)
+	}
 	for _, b := range built {
 		t.Run(b.function, func(t *testing.T) {
 			t.Parallel()
@@ -44,6 +49,9 @@ func TestFunctionsStaySmall(t *testing.T) {
 			info, err := os.Stat(binary)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if carriesCatalogue(t, binary) {
+				t.Error("it carries the catalogue; the compiled configuration holds the entries that it needs")
 			}
 			initialized, allocations := initTrace(t, binary)
 			for _, f := range []struct {
@@ -61,6 +69,20 @@ func TestFunctionsStaySmall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// carriesCatalogue looks for the text of an entry in a binary.
+func carriesCatalogue(t *testing.T, binary string) bool {
+	t.Helper()
+	entry, err := provider.Source(provider.IDs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(data, entry)
 }
 
 // TestFunctionsLinkNothingNew compares the packages of other modules that each function links
