@@ -35,8 +35,9 @@ type dev struct {
 }
 
 // startDev builds the command and runs it on free ports with a data folder of its own.
-// ttl is the life of the simulated providers' access tokens, in seconds.
-func startDev(t *testing.T, ttl string) *dev {
+// ttl is the life of the simulated providers' access tokens, in seconds; more are further
+// arguments.
+func startDev(t *testing.T, ttl string, more ...string) *dev {
 	t.Helper()
 	if os.Getenv("EVERGRANT_CHROMIUM") == "" {
 		t.Skip("needs a browser: set EVERGRANT_CHROMIUM to the path of Chromium (make reference-chromium finds one)")
@@ -46,7 +47,8 @@ func startDev(t *testing.T, ttl string) *dev {
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/evergrant").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	cmd := exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--sim-ttl", ttl, "--log-level", "error")
+	args := []string{"dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--sim-ttl", ttl, "--log-level", "error"}
+	cmd := exec.Command(binary, append(args, more...)...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {

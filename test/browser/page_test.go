@@ -137,6 +137,35 @@ func (d *dev) send(t *testing.T, method, path, body string, v any) {
 	}
 }
 
+// Any provider of the catalogue is there to be rehearsed, with all that the page does.
+func TestAProviderOfTheCatalogueIsRehearsed(t *testing.T) {
+	d := startDev(t, "120", "--providers", "xero,notion,slack")
+	b := open(t, 1280, 900, false)
+	b.load(d)
+	b.shows(card("xero"), "the old one works for another 30 minutes")
+	for _, integration := range []string{"xero", "notion", "slack"} {
+		b.consent(integration)
+		b.click(row(integration) + ` [data-do="call"]`)
+		b.shows(row(integration)+" .result h4", "200 from ")
+	}
+	b.click(row("notion") + ` [data-do="refresh"]`)
+	b.shows("#toasts", "is refreshed: generation 2")
+	b.click(row("xero") + " .break summary")
+	b.click(row("xero") + ` [data-do="lost_answer"]`)
+	b.shows("#toasts", "will act on the next token request and never answer")
+	b.click(row("xero") + ` [data-do="refresh"]`)
+	// It takes the old token again, so the loss is soon made good.
+	b.until(`Number(document.querySelector(` + quoted(row("xero")+" .generation") + `).innerText) === 2`)
+	b.click(row("slack") + " .break summary")
+	b.click(row("slack") + ` [data-do="revoke_access"]`)
+	b.shows("#toasts", "all access was taken back")
+	b.click(row("slack") + ` [data-do="refresh"]`)
+	b.shows(row("slack")+" .pill", "Needs the user")
+	b.click(row("xero") + ` [data-do="disconnect"]`)
+	b.shows("#ended", "Revoked at the provider")
+	b.isQuiet()
+}
+
 func TestRecoveryCanBeWatched(t *testing.T) {
 	d := startDev(t, "120")
 	b := open(t, 1280, 900, true)
