@@ -54,7 +54,7 @@ internal/awssecrets              internal/{awsjson,config,secret}
 internal/sqsqueue                internal/awsjson
 internal/awsjson                 aws/aws-sdk-go-v2 aws/smithy-go  # what single operations of small services share
 internal/eventbus                internal/{awsjson,events,wire}
-internal/webhook                 internal/{events,item,provider,schedule,secret,wire} standard-webhooks/standard-webhooks
+internal/webhook                 internal/{events,item,metric,provider,schedule,secret,wire} standard-webhooks/standard-webhooks
 
 internal/egress                  internal/{config,provider}
 internal/idtoken                 internal/provider coreos/go-oidc  # apart, so that authorize does not carry it
@@ -70,7 +70,7 @@ internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfi
 internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret,wording}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{outbox,provider,secret,wording}
-internal/events                  internal/{schedule,circuit,connection,item,outbox,wire}
+internal/events                  internal/{schedule,circuit,connection,item,metric,outbox,wire}
 internal/refresh                 internal/{schedule,circuit,connection,item,provider,secret}
 internal/circuit                 internal/{connection,item,outbox}
 internal/schedule                internal/connection

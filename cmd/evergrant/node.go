@@ -141,7 +141,9 @@ func (n *node) webhooks(store connection.Store) *webhook.Sender {
 			Secrets: func(ctx context.Context) ([]secret.Text, error) { return n.signedWith(ctx, w) },
 		})
 	}
-	return webhook.New(webhook.Config{Endpoints: endpoints, Table: store.Connections, Now: n.Now, Log: n.Log, UserAgent: "evergrant/" + version()})
+	return webhook.New(webhook.Config{
+		Endpoints: endpoints, Table: store.Connections, Now: n.Now, Log: n.Log, UserAgent: "evergrant/" + version(), Observe: n.metrics.Observe,
+	})
 }
 
 // signedWith reads the secrets of a webhook.

@@ -102,6 +102,9 @@ func New(c Config) *Broker {
 	var deliverer *events.Deliverer
 	if c.Events != nil {
 		deliverer = &events.Deliverer{Table: c.Store.Connections, Sink: c.Events, Now: c.Now, Log: c.Log}
+		if c.Metrics != nil {
+			deliverer.Observe = c.Metrics.Observe
+		}
 		c.Store.Announce = deliverer.Announcer()
 	}
 	b := &Broker{

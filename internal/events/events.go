@@ -14,6 +14,7 @@ import (
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/connection"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/outbox"
 	"github.com/evergrant/evergrant/internal/schedule"
 	"github.com/evergrant/evergrant/internal/wire"
@@ -48,6 +49,8 @@ type Deliverer struct {
 	Sink  Sink
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Observe, where set, takes what is measured of deliveries. It is called concurrently.
+	Observe func(m metric.Metric, p metric.Point, v float64)
 }
 
 // Announcer is what the writers of the table need.
@@ -89,6 +92,20 @@ func (d *Deliverer) Resume(ctx context.Context, key string) (item.Item, error) {
 	return i, err
 }
 
+// measure counts which events of a list the sink took.
+func (d *Deliverer) measure(list []wire.Event, taken int) {
+	if d.Observe == nil {
+		return
+	}
+	for n, e := range list {
+		outcome := "taken"
+		if n >= taken {
+			outcome = "refused"
+		}
+		d.Observe(metric.Events, metric.Point{Integration: e.Integration, Outcome: outcome}, 1)
+	}
+}
+
 // deliver sends what waits in the item and takes it off. It returns the item as it is
 // then; the error says why something still waits.
 func (d *Deliverer) deliver(ctx context.Context, key string, i item.Item) (item.Item, error) {
@@ -101,7 +118,9 @@ func (d *Deliverer) deliver(ctx context.Context, key string, i item.Item) (item.
 		}
 		taken, err := len(fresh), error(nil)
 		if taken > 0 {
-			taken, err = d.Sink.Send(ctx, messages(key, i, fresh))
+			list := messages(key, i, fresh)
+			taken, err = d.Sink.Send(ctx, list)
+			d.measure(list, taken)
 		}
 		if err != nil {
 			d.Log.Warn("events", "item", key, "waiting", len(fresh)-taken, "error", err.Error())

@@ -17,6 +17,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/outbox"
 	"github.com/evergrant/evergrant/internal/wire"
 )
@@ -132,6 +133,12 @@ func TestDeliveredAgainUnderTheSameID(t *testing.T) {
 
 func TestWhatIsRefusedStaysAndIsFiledForLater(t *testing.T) {
 	b := newBench()
+	counts := map[metric.Point]float64{}
+	b.Observe = func(m metric.Metric, p metric.Point, v float64) {
+		if counts[p] += v; m != metric.Events {
+			t.Errorf("measured: %s", m.Spec().Name)
+		}
+	}
 	b.put(outbox.Created)
 	b.put(outbox.NeedsReauth)
 	b.accept = func([]wire.Event) (int, error) { return 1, errors.New("throttled") }
@@ -154,6 +161,9 @@ func TestWhatIsRefusedStaysAndIsFiledForLater(t *testing.T) {
 	b.resume(t)
 	if diff := cmp.Diff([]int64{1, 2}, b.sequence()); diff != "" || b.item["todo"] != nil {
 		t.Error(diff, b.item)
+	}
+	if diff := cmp.Diff(map[metric.Point]float64{{Integration: "acme", Outcome: "taken"}: 2, {Integration: "acme", Outcome: "refused"}: 4}, counts); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	TokenReads                         // tokens asked for by callers, by outcome
 	CircuitsOpen                       // clients of an integration whose circuit is open now
 	Owed                               // slots that a tick could not send and owes to a later one
+	Events                             // events that whoever is told of them took, or did not, by outcome
+	Webhooks                           // tries to deliver one, by outcome
 	metrics
 )
 
@@ -52,6 +54,8 @@ type Spec struct {
 	Unit   Unit
 	// ByOutcome: it is told by integration and outcome, not by integration alone.
 	ByOutcome bool
+	// ServeOnly: no function on AWS measures it.
+	ServeOnly bool
 	// Buckets are the upper bounds of a distribution's steps, in Unit.
 	Buckets []float64
 }
@@ -98,6 +102,14 @@ func (m Metric) Spec() Spec {
 		return Spec{Name: "CircuitsOpen", Series: "evergrant_circuits_open", Help: "Clients of the integration whose circuit is open.", Kind: Gauge, Unit: Count}
 	case Owed:
 		return Spec{Name: "Owed", Series: "evergrant_owed_total", Help: "Slots that a tick could not send and owes to a later one.", Unit: Count}
+	case Events:
+		return Spec{
+			Name: "Events", Series: "evergrant_events_total", Help: "Events by outcome: taken by the bus or filed for webhooks, or refused and told later.", Unit: Count, ByOutcome: true,
+		}
+	case Webhooks:
+		return Spec{
+			Name: "Webhooks", Series: "evergrant_webhooks_total", Help: "Tries to deliver a webhook, by outcome: delivered, failed and tried again, dead.", Unit: Count, ByOutcome: true, ServeOnly: true,
+		}
 	}
 	return Spec{}
 }

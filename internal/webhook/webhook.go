@@ -36,6 +36,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/events"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/schedule"
 	"github.com/evergrant/evergrant/internal/secret"
@@ -97,6 +98,8 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	UserAgent string
+	// Observe, where set, takes what the sender measures of itself. It is called concurrently.
+	Observe func(m metric.Metric, p metric.Point, v float64)
 	// TLS is for tests with their own root; nil: the system's.
 	TLS *tls.Config
 }
@@ -260,6 +263,7 @@ func (s *Sender) TakeUp(ctx context.Context, key string) {
 		return
 	}
 	if l == nil {
+		s.count(i, outcomeDead)
 		s.write(ctx, key, given(i, s.Now().Unix(), i.Int(aTries), "its endpoint is no longer in the configuration"))
 		return
 	}
@@ -293,6 +297,7 @@ func (s *Sender) try(ctx context.Context, l *lane, key string) {
 	id := eventOf(key)
 	over, err := s.post(ctx, l, id, i.String(aBody))
 	if err == nil {
+		s.count(i, outcomeDelivered)
 		if _, err := s.Table.Delete(context.WithoutCancel(ctx), key); err != nil {
 			s.Log.Warn("webhook", "endpoint", l.shown(), "event", id, "error", err.Error())
 		}
@@ -304,6 +309,7 @@ func (s *Sender) try(ctx context.Context, l *lane, key string) {
 	tries := i.Int(aTries) + 1
 	s.Log.Warn("webhook", "endpoint", l.shown(), "event", id, "tries", tries, "error", err.Error())
 	if wait := pauses(); !over && tries <= int64(len(wait)) {
+		s.count(i, outcomeFailed)
 		next := now + wait[tries-1]*minute
 		s.write(ctx, key, item.Update{
 			If: []item.Cond{item.Eq(todo, i.String(todo)), item.Eq(aTries, tries-1)},
@@ -313,8 +319,26 @@ func (s *Sender) try(ctx context.Context, l *lane, key string) {
 		})
 		return
 	}
+	s.count(i, outcomeDead)
 	s.Log.Error("a webhook is given up", "endpoint", l.shown(), "event", id, "tries", tries)
 	s.write(ctx, key, given(i, now, tries, err.Error()))
+}
+
+// The outcomes of a try, for the measurement.
+const (
+	outcomeDelivered = "delivered"
+	outcomeFailed    = "failed" // and tried again
+	outcomeDead      = "dead"
+)
+
+// count measures what came of a message.
+func (s *Sender) count(i item.Item, outcome string) {
+	if s.Observe == nil {
+		return
+	}
+	var message wire.Webhook
+	_ = json.Unmarshal([]byte(i.String(aBody)), &message) // our own; without it no integration is named
+	s.Observe(metric.Webhooks, metric.Point{Integration: message.Data.Integration, Outcome: outcome}, 1)
 }
 
 func (s *Sender) write(ctx context.Context, key string, u item.Update) {

@@ -24,6 +24,7 @@ import (
 	"github.com/evergrant/evergrant/internal/boltstore"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
 	"github.com/evergrant/evergrant/internal/item"
+	"github.com/evergrant/evergrant/internal/metric"
 	"github.com/evergrant/evergrant/internal/schedule"
 	"github.com/evergrant/evergrant/internal/secret"
 	"github.com/evergrant/evergrant/internal/webhook"
@@ -112,6 +113,8 @@ type bench struct {
 
 	mu  sync.Mutex
 	now time.Time // guarded by mu
+	// counts is how often each outcome was measured, by integration; guarded by mu.
+	counts map[string]int
 
 	*webhook.Sender
 	stop func()
@@ -141,7 +144,7 @@ func newBench(t *testing.T, endpoints ...webhook.Endpoint) *bench {
 		t.Fatal(err)
 	}
 	changed := make(chan struct{}, 1)
-	b := &bench{t: t, table: noted{db.Connections(), changed}, changed: changed, log: &lines{}, now: time.Now().Truncate(time.Second), stop: func() {}}
+	b := &bench{t: t, table: noted{db.Connections(), changed}, changed: changed, log: &lines{}, now: time.Now().Truncate(time.Second), counts: map[string]int{}, stop: func() {}}
 	t.Cleanup(func() {
 		b.stop()
 		if err := db.Close(); err != nil {
@@ -158,6 +161,7 @@ func (b *bench) restart(endpoints ...webhook.Endpoint) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := webhook.New(webhook.Config{
 		Endpoints: endpoints, Table: b.table, Now: b.clock, Log: slog.New(slog.NewTextHandler(b.log, nil)), UserAgent: "evergrant/test", TLS: b.tls,
+		Observe: b.count,
 	})
 	ended := make(chan struct{})
 	go func() {
@@ -169,6 +173,12 @@ func (b *bench) restart(endpoints ...webhook.Endpoint) {
 		cancel()
 		<-ended
 	}
+}
+
+func (b *bench) count(m metric.Metric, p metric.Point, v float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counts[m.Spec().Name+" "+p.Integration+" "+p.Outcome] += int(v)
 }
 
 func (b *bench) clock() time.Time {
@@ -506,6 +516,10 @@ func TestRetriesOverRestartsUntilItIsGivenUp(t *testing.T) {
 	b.until("delivered", b.empty)
 	if text := b.log.String(); strings.Contains(text, "SECRET") || strings.Contains(text, "CANARY") {
 		t.Error(text)
+	}
+	b.stop()
+	if diff := cmp.Diff(map[string]int{"Webhooks acme failed": 9, "Webhooks acme dead": 1, "Webhooks acme delivered": 1}, b.counts); diff != "" {
+		t.Error(diff)
 	}
 }
 
