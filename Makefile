@@ -143,7 +143,7 @@ sam: reference-sam reference-dynamodb reference-moto ## Have SAM check, build an
 		tools/podman-run tools/dynamodb-run go test -count=1 -v -run '^TestSAM$$' ./test/lambda
 
 .PHONY: model
-model: ## Explore every interleaving of the refresh protocol, and catch every planted mistake (14 minutes)
+model: ## Explore every interleaving of the refresh protocol, and catch every planted mistake (5 minutes)
 	@go run ./tools/model $(ARGS)
 
 .PHONY: mutants
