@@ -160,6 +160,11 @@ soak: build ## Kill a server of 2,000 one-minute tokens with kill -9, again and 
 	@$(if $(wildcard $(REFERENCE)/oidc/ready),EVERGRANT_OIDC_PROVIDER=$(CURDIR)/$(REFERENCE)/oidc) \
 		go run ./tools/soak -evergrant build/evergrant $(ARGS)
 
+FLOODTIME ?= 30s
+.PHONY: flood
+flood: build ## Flood a running server with wrong keys, wrong states, giant and slow bodies (FLOODTIME=30s; Linux)
+	@go run ./tools/flood -evergrant build/evergrant -for $(FLOODTIME)
+
 .PHONY: bench-init
 bench-init: functions-here function-empty zip ## Cold init of each function against an empty one, and the sizes of their zip files (ARGS="-rounds 31")
 	@go run ./tools/lambdazip build/empty >/dev/null

@@ -94,6 +94,7 @@ internal/wording                 # what people read on our pages
 test/rows
 
 tools/bench                      internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,egress,httpapi,item,keyfile,metric,provider,refresh,schedule,secret} aws/aws-sdk-go-v2 aws/smithy-go  # a deployment, to measure
+tools/flood
 tools/initbench                  internal/{app/runtimeapi,config,config/yamlfile,secret}
 tools/initbench/empty            aws/aws-lambda-go  # the least that a function can be, to compare with
 tools/lambdazip

@@ -79,6 +79,12 @@ func suites(root string) []suite {
 			limit:   15 * time.Minute,
 		},
 		{
+			name:    "flood",
+			command: []string{"make", "--no-print-directory", "flood", "FLOODTIME=10s"},
+			needs:   []need{{"Linux", "elsewhere the server's memory cannot be read", func() bool { return runtime.GOOS == "linux" }}},
+			limit:   5 * time.Minute,
+		},
+		{
 			name:    "supply-chain",
 			command: []string{"make", "--no-print-directory", "sbom", "licences", "reproducible"},
 			limit:   15 * time.Minute,
