@@ -67,10 +67,10 @@ func floods(s *server) []*flood {
 			return request{method: http.MethodPost, path: "/oauth/token", kind: "application/x-www-form-urlencoded", body: strings.NewReader("grant_type=refresh_token&refresh_token=evgst_" + rand.Text())}
 		})},
 		{name: "wrong states", workers: 8, one: s.asks(func() request {
-			return request{path: "/callback/redbooth?code=" + rand.Text() + "&state=" + rand.Text()}
+			return request{path: "/callback/acme?code=" + rand.Text() + "&state=" + rand.Text()}
 		})},
 		{name: "links that are none", workers: 4, one: s.asks(func() request {
-			return request{path: "/authorize/redbooth?session=cs_" + rand.Text()}
+			return request{path: "/authorize/acme?session=cs_" + rand.Text()}
 		})},
 		{name: "bodies of 32 MiB, no key", workers: 4, one: s.asks(func() request {
 			return request{method: http.MethodPost, path: "/v1/connections", body: bytes.NewReader(body)}
@@ -85,7 +85,7 @@ func floods(s *server) []*flood {
 			return request{path: "/v1/integrations", key: long}
 		})},
 		{name: "queries of 512 KiB", workers: 4, one: s.asks(func() request {
-			return request{path: "/callback/redbooth?state=" + long}
+			return request{path: "/callback/acme?state=" + long}
 		})},
 		{name: "headers, a byte a second", workers: 250, one: s.drips("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")},
 		{name: "bodies, a byte a second, good key", workers: 250, one: s.drips(fmt.Sprintf(

@@ -37,7 +37,7 @@ func (s span) String() string {
 // token out as long as that lives.
 func (g *good) connect(ctx context.Context) error {
 	body, err := json.Marshal(map[string]any{
-		"integration": "redbooth", "owner": "tenant", "refresh_token": "none-is-ever-sent", "access_token": "good-for-a-day",
+		"integration": "acme", "owner": "tenant", "refresh_token": "none-is-ever-sent", "access_token": "good-for-a-day",
 		"expires_at": time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339), "hold": true,
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func (g *good) during(ctx context.Context, lasts time.Duration) span {
 		}
 		r, want := request{path: "/v1/connections/" + g.id + "/token", key: g.server.key}, http.StatusOK
 		if n%10 == 9 {
-			r, want = request{method: http.MethodPost, path: "/v1/connect-sessions", key: g.server.key, body: strings.NewReader(`{"integration":"redbooth","owner":"tenant"}`)}, http.StatusCreated
+			r, want = request{method: http.MethodPost, path: "/v1/connect-sessions", key: g.server.key, body: strings.NewReader(`{"integration":"acme","owner":"tenant"}`)}, http.StatusCreated
 		}
 		began := time.Now()
 		// Not under ctx: a request that is on its way when the flood ends counts.

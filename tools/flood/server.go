@@ -32,7 +32,13 @@ func start(binary, folder string) (*server, error) {
 	s := &server{key: "evg_" + rand.Text()}
 	sum := sha256.Sum256([]byte(s.key))
 	file, err := json.Marshal(map[string]any{
-		"integrations": map[string]any{"redbooth": map[string]any{"client_id": "flood", "client_secret": "${env:FLOOD_SECRET}", "return_to": []string{"http://127.0.0.1:9/back"}}},
+		"integrations": map[string]any{"acme": map[string]any{
+			"client_id": "flood", "client_secret": "none", "return_to": []string{"http://127.0.0.1:9/back"},
+			"provider": map[string]any{ // nobody ever asks it
+				"authorization_endpoint": "http://127.0.0.1:9/authorize", "token_endpoint": "http://127.0.0.1:9/token",
+				"token_endpoint_auth_method": "client_secret_post", "pkce": "S256",
+			},
+		}},
 		"api_keys": []any{map[string]any{
 			"name": "good", "hash": "sha256:" + hex.EncodeToString(sum[:]), "allow": []string{"connect", "token", "manage"}, "integrations": []string{"*"}, "owners": []string{"*"},
 		}},
@@ -48,7 +54,6 @@ func start(binary, folder string) (*server, error) {
 		return nil, err
 	}
 	s.process = exec.Command(binary, "serve", "--config", config, "--data", filepath.Join(folder, "data"), "--listen", "127.0.0.1:0")
-	s.process.Env = append(os.Environ(), "FLOOD_SECRET=none")
 	s.process.Stderr = s.log
 	out, err := s.process.StdoutPipe()
 	if err != nil {
