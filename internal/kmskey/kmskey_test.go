@@ -3,6 +3,7 @@ package kmskey_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -72,6 +73,45 @@ func TestRefusalNamesKeyAndPurpose(t *testing.T) {
 	}
 	if err != nil && strings.Contains(err.Error(), "CANARY") {
 		t.Error("the error holds the key")
+	}
+}
+
+// A disabled KMS key opens nothing while it is disabled; what it wrapped is not touched.
+func TestADisabledKeyOpensNothingUntilItIsEnabled(t *testing.T) {
+	sim, c := client(t)
+	store, w := keyStore{}, kmskey.New(c, key, "prod")
+	at := secret.Place{Table: "t", ID: "x", Field: "f"}
+	warm := secret.NewKeyring("prod", w, store)
+	if err := warm.Load(t.Context(), secret.PurposeToken); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := warm.Seal(secret.PurposeToken, at, secret.New("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped := bytes.Clone(store[secret.PurposeToken])
+	sim.Refuse("TrentService.Decrypt", "DisabledException")
+	sim.Refuse("TrentService.Encrypt", "DisabledException")
+	cold := secret.NewKeyring("prod", w, store)
+	for what, try := range map[string]func() error{
+		"load":   func() error { return cold.Load(t.Context(), secret.PurposeToken) },
+		"open":   func() error { _, err := cold.Open(t.Context(), secret.PurposeToken, at, sealed); return err },
+		"rotate": func() error { _, err := cold.Rotate(t.Context(), secret.PurposeToken); return err },
+	} {
+		err := try()
+		if !errors.Is(err, secret.ErrKeyUnavailable) || !strings.Contains(err.Error(), "DisabledException") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if !bytes.Equal(store[secret.PurposeToken], wrapped) {
+		t.Error("the wrapped key was overwritten")
+	}
+	if got, err := warm.Open(t.Context(), secret.PurposeToken, at, sealed); err != nil || got.Reveal() != "s" {
+		t.Errorf("a warm process: %v", err)
+	}
+	sim.Refuse("TrentService.Decrypt", "") // enabled again
+	if got, err := cold.Open(t.Context(), secret.PurposeToken, at, sealed); err != nil || got.Reveal() != "s" {
+		t.Errorf("enabled again: %v", err)
 	}
 }
 
