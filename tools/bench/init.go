@@ -22,7 +22,7 @@ func inits(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program, "-here", b.here, "-zips", b.zips, "-rounds", strconv.Itoa(b.scaled(101, 11)))
+	cmd := exec.CommandContext(ctx, program, "-here", b.here, "-zips", b.zips, "-rounds", strconv.Itoa(b.scaled(101, 41)))
 	out, failed := cmd.Output() // it fails where a bar is missed, too
 	n := 0
 	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {

@@ -97,7 +97,7 @@ const (
 )
 
 // writeTable puts the lines in the place of a page's table.
-func writeTable(page string, lines []line, missing []string) error {
+func writeTable(page, how string, lines []line, missing []string) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -107,6 +107,6 @@ func writeTable(page string, lines []line, missing []string) error {
 	if !begun || !ended {
 		return fmt.Errorf("%s has no place for the table: %q and %q", page, strings.TrimSpace(tableBegin), tableEnd)
 	}
-	when := "Measured on " + time.Now().UTC().Format("2006-01-02") + ", " + machine() + ".\n\n"
+	when := "Measured on " + time.Now().UTC().Format("2006-01-02") + ", " + machine() + ", " + how + ".\n\n"
 	return os.WriteFile(page, []byte(before+tableBegin+"\n"+when+markdown(lines, missing)+"\n"+tableEnd+after), 0o644)
 }

@@ -167,8 +167,12 @@ func (b *bench) finish() error {
 		return nil // part of the lines is no picture
 	}
 	var failed []error
+	how := "make bench"
+	if b.quick || b.scale != 1 {
+		how = fmt.Sprintf("a short run at scale %g", b.scale)
+	}
 	if b.doc != "" {
-		failed = append(failed, writeTable(b.doc, b.lines, b.missing))
+		failed = append(failed, writeTable(b.doc, how, b.lines, b.missing))
 	}
 	if b.figures != "" {
 		failed = append(failed, draw(b.figures, b.lines))

@@ -30,6 +30,7 @@ const chunkWorkers = 32
 func refreshes(ctx context.Context, b *bench) error {
 	n := b.scaled(connectionsHeld, 1000)
 	instant := newMemory(0)
+	var failed []error
 	stores := []struct {
 		name string
 		open func() (connection.Store, func() error, error)
@@ -52,12 +53,11 @@ func refreshes(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		err = b.refreshesOn(ctx, s.name, store, n)
-		if err := errors.Join(err, end()); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		if err := errors.Join(b.refreshesOn(ctx, s.name, store, n), end()); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	return b.inFlight(ctx)
+	return errors.Join(append(failed, b.inFlight(ctx))...)
 }
 
 // refreshesOn measures on one store that holds n connections.
@@ -74,17 +74,21 @@ func (b *bench) refreshesOn(ctx context.Context, name string, store connection.S
 	if err != nil {
 		return err
 	}
+	var failed []error // of single cells; the others are measured all the same
 	for _, delay := range []int{0, 50, 200} {
 		for _, concurrency := range []int{16, 64, 256} {
 			if b.quick && (delay != 50 || concurrency != 64) || b.over(fmt.Sprintf("refresh/%s/provider %d ms/%d at once", name, delay, concurrency)) {
 				continue
 			}
 			if err := b.cell(ctx, name, store, ids, delay, concurrency, d.ahead); err != nil {
-				return fmt.Errorf("provider at %d ms, %d at once: %w", delay, concurrency, err)
+				failed = append(failed, fmt.Errorf("provider at %d ms, %d at once: %w", delay, concurrency, err))
+			}
+			if ctx.Err() != nil {
+				return errors.Join(append(failed, ctx.Err())...)
 			}
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // cell measures one combination: floor and refreshes in turns, so that what disturbs the
