@@ -31,7 +31,7 @@ func TestSampleEvents(t *testing.T) {
 		"api-health.json":    {200, `"store":"ok"`},
 		"api-token.json":     {404, `"code":"not_found"`},
 		"api-token-iam.json": {404, `"code":"not_found"`},
-		"authorize.json":     {409, "not valid any more"},
+		"authorize.json":     {409, "This link has expired"},
 		"callback.json":      {409, "start again"},
 		"refresh-chunk.json": {0, `{"batchItemFailures":[]}`},
 		"refresh-tick.json":  {0, "null"},
