@@ -117,6 +117,7 @@ client/token.go                    # the token, as golang.org/x/oauth2 wants it
 client/transport.go                # the bearer of requests to the provider
 cmd/evergrant/api.go               # the API key, as the bearer of its own requests
 cmd/evergrant/connect.go           # the confirm token, sent back to the server
+cmd/evergrant/export.go            # a transfer key, written to its file, and what it opens, sent to the other server
 cmd/evergrant/import.go            # the refresh token that is imported
 cmd/evergrant/dev.go               # the key of the page, printed and kept 0600
 cmd/evergrant/setup.go             # a new API key, shown once
@@ -127,6 +128,7 @@ internal/broker/brokertest/world.go   # the API keys of the tests' callers
 internal/broker/complete.go        # the confirm token goes to the browser; its hash is kept
 internal/broker/cursor.go          # a cursor, sealed so that it cannot be forged
 internal/broker/imports.go         # checks an imported token's characters
+internal/broker/move.go            # tokens of a held connection, sealed at once for another deployment, and read there
 internal/broker/standin.go         # a stand-in goes to its maker; its hash is kept
 internal/broker/token.go           # the secret fields that go with a token
 internal/config/access.go          # a key's hash

@@ -23,6 +23,11 @@ type activateCommand struct {
 
 // Run activates one and shows it, or all of an integration with a report.
 func (c *activateCommand) Run(p *process) error {
+	return c.change(p, *c, "held", "/activate", "activated")
+}
+
+// change posts to a path of one connection, or of all of an integration in a status.
+func (s Server) change(p *process, c activateCommand, status, path, verb string) error {
 	if (c.ID == "") == (c.Integration == "") {
 		return usagef("name one connection, or by --integration those of an integration")
 	}
@@ -30,25 +35,25 @@ func (c *activateCommand) Run(p *process) error {
 		return usagef("--concurrency is 1 to 64")
 	}
 	if c.ID != "" {
-		a, path, err := Target{Server: c.Server, ID: c.ID}.open(p)
+		a, at, err := Target{Server: s, ID: c.ID}.open(p)
 		if err != nil {
 			return err
 		}
 		var x wire.Connection
-		if err := a.call(p.ctx, http.MethodPost, path+"/activate", nil, &x); err != nil {
+		if err := a.call(p.ctx, http.MethodPost, at+path, nil, &x); err != nil {
 			return err
 		}
-		return c.print(p, x)
+		return s.print(p, x)
 	}
-	a, err := c.connect(p)
+	a, err := s.connect(p)
 	if err != nil {
 		return err
 	}
-	ids, err := a.idsOf(p.ctx, c.Integration, "held")
+	ids, err := a.idsOf(p.ctx, c.Integration, status)
 	if err != nil {
 		return a.namingIntegrations(p, err)
 	}
-	return c.Server.each(p, a, ids, "/activate", "activated", c.Concurrency)
+	return s.each(p, a, ids, path, verb, c.Concurrency)
 }
 
 // idsOf are the connections of an integration in a status.
@@ -108,6 +113,11 @@ func (s Server) each(p *process, a *api, ids []string, path, verb string, atOnce
 		}
 	})
 	r.Left = r.Total - b.done
+	return s.report(p, r, verb, stopped)
+}
+
+// report prints what became of many, and ends badly if not all is well.
+func (s Server) report(p *process, r eachReport, verb string, stopped error) error {
 	if s.JSON {
 		if err := p.printJSON(r); err != nil {
 			return err

@@ -30,12 +30,13 @@ type importCommand struct {
 	Hold              bool              `help:"Store it and do not refresh it yet: another broker still does."`
 	Tag               map[string]string `help:"Tags, NAME=VALUE."`
 
-	From        string            `enum:"nango,csv,jsonl,env," default:"" help:"Bring many in: nango, csv, jsonl, or one from the environment: env."`
+	From        string            `enum:"nango,csv,jsonl,env,evergrant," default:"" help:"Bring many in: nango, csv, jsonl, an export of another evergrant, or one from the environment: env."`
 	TakeOver    bool              `help:"With --from: refresh each at once. The other broker has stopped for good."`
 	DryRun      bool              `help:"With --from: only read and check. Nothing is imported."`
 	Integration string            `short:"i" help:"With --from: the integration of rows that name none."`
 	Rename      map[string]string `placeholder:"THEIRS=OURS" help:"With --from nango: integrations that have another name here."`
 	Variable    []string          `placeholder:"NAME" help:"With --from nango: members of connection_config that are variables here."`
+	TransferKey string            `placeholder:"FILE" help:"With --from evergrant: the file with the private half of the transfer key."`
 	Concurrency int               `default:"8" help:"With --from: how many requests at once."`
 }
 
@@ -130,6 +131,9 @@ token that the other one holds, and some providers end the whole grant when they
 // many imports what a source holds. It may be repeated: what was imported is found again
 // by its external id.
 func (c *importCommand) many(p *process) error {
+	if c.From == "evergrant" {
+		return c.arrivals(p)
+	}
 	if c.Hold == c.TakeOver && !c.DryRun {
 		return usagef("%s", bothBrokers)
 	}

@@ -30,7 +30,9 @@ type commands struct {
 
 	Connect    connectCommand    `cmd:"" group:"connections" help:"Connect an owner's account: opens the browser and waits for the consent."`
 	Import     importCommand     `cmd:"" group:"connections" help:"Bring in refresh tokens that were got elsewhere, one or many, or use client credentials."`
-	Activate   activateCommand   `cmd:"" group:"connections" help:"Begin to refresh what was imported with --hold."`
+	Activate   activateCommand   `cmd:"" group:"connections" help:"Begin to refresh held connections: imported with --hold, from another deployment, or held by hold."`
+	Hold       holdCommand       `cmd:"" group:"connections" help:"Stop refreshing connections that another broker goes on with."`
+	Export     exportCommand     `cmd:"" group:"connections" help:"Seal held connections for another deployment, into a file."`
 	List       listCommand       `cmd:"" group:"connections" help:"List connections."`
 	Show       showCommand       `cmd:"" group:"connections" help:"Show a connection; never its tokens."`
 	Token      tokenCommand      `cmd:"" group:"connections" help:"Print a fresh access token."`

@@ -119,7 +119,7 @@ func startQuick(t *testing.T, id, quick string, grants map[string]provider.Grant
 	} {
 		fmt.Fprintf(&script, "env %s=%s\n", name, value)
 	}
-	script.WriteString("exec sh -e quick.sh\n-- token.txt --\n" + sims.IssueRefreshToken(id, "alice") + "\n-- quick.sh --\n")
+	script.WriteString("exec timeout 60 sh -e quick.sh\n-- token.txt --\n" + sims.IssueRefreshToken(id, "alice") + "\n-- quick.sh --\n")
 	for _, r := range runs {
 		script.WriteString(regexp.MustCompile(`(?m)^   `).ReplaceAllString(r[1], ""))
 	}

@@ -140,9 +140,10 @@ func (c *buildCommand) Run(p *process) error {
 
 // keysCommand is about API keys, and the data keys of a server.
 type keysCommand struct {
-	New    newKeyCommand    `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
-	Rotate rotateKeyCommand `cmd:"" help:"Have the server make new data keys, which seal from now on."`
-	Reseal resealCommand    `cmd:"" help:"Have the server seal all tokens anew under the newest data key."`
+	New         newKeyCommand      `cmd:"" help:"Make an API key. It is printed once; the configuration holds its hash."`
+	Rotate      rotateKeyCommand   `cmd:"" help:"Have the server make new data keys, which seal from now on."`
+	NewTransfer transferKeyCommand `cmd:"" help:"Make the key of a move between two deployments: who has it opens what is exported for it."`
+	Reseal      resealCommand      `cmd:"" help:"Have the server seal all tokens anew under the newest data key."`
 }
 
 // keyName is what the configuration takes as a key's name.

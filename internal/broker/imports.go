@@ -282,9 +282,12 @@ func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error
 	if refused := b.mayImport(ctx, c); refused != nil {
 		return View{}, refused
 	}
-	w := connection.Activate{ID: id, Now: b.now()}
-	if rec.Refresh != "" {
-		w.Sched, w.Todo = schedule.RetryPartition(id, w.Now+60), schedule.TodoPartition(id, w.Now+60)
+	w := connection.Activate{ID: id, Now: b.now(), Proved: rec.Gen > 1 || rec.ConsentedAt != 0}
+	if rec.Refresh != "" || rec.Grant == string(provider.GrantClientCredentials) {
+		w.Sched = schedule.RetryPartition(id, w.Now+60)
+		if !w.Proved {
+			w.Todo = schedule.TodoPartition(id, w.Now+60)
+		}
 	}
 	res, err := b.Store.Write(ctx, id, w)
 	switch {
@@ -294,8 +297,8 @@ func (b *Broker) Activate(ctx context.Context, c Caller, id string) (View, error
 		return View{}, fail(NotFound, "there is no such connection")
 	case !res.Applied:
 		return b.view(res.Record), nil // active already, or ended: its status says which
-	case w.Todo == "":
-		return b.view(res.Record), nil // nothing to prove
+	case w.Sched == "":
+		return b.view(res.Record), nil // there is nothing to send
 	}
 	done, err := b.firstRefresh(ctx, id)
 	return done.View, err

@@ -35,9 +35,10 @@ func (w Create) Announces() Announcement {
 	return Announcement{Type: outbox.Created, At: w.Record.CreatedAt}
 }
 
-// Announces implements Announcing. What is still to be proved is announced by its save.
+// Announces implements Announcing. What is still to be proved is announced by its save,
+// and what had been active was announced then.
 func (w Activate) Announces() Announcement {
-	if w.Todo != "" {
+	if w.Todo != "" || w.Proved {
 		return Announcement{}
 	}
 	return Announcement{Type: outbox.Created, At: w.Now}

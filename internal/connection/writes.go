@@ -532,14 +532,18 @@ func (w Reseal) Update() item.Update {
 	return u
 }
 
-// Activate begins to refresh a held connection. Its token is proved by the first refresh
-// (connecting); where the provider has no refresh tokens nothing is left to prove, and it
-// is active at once.
+// Activate begins to refresh a held connection. An import's token is proved by its first
+// refresh (connecting). Where the provider has no refresh tokens nothing is left to prove,
+// and a connection that had been active before it was held is active again: should its
+// token be refused, that is a verdict, and the tokens stay.
 type Activate struct {
 	ID    string
 	Sched string
 	Todo  string // "" where there is nothing to prove
-	Now   int64
+	// Proved: it had been active before it was held. Whoever it was held for may have used
+	// its token since, so that it is in doubt.
+	Proved bool
+	Now    int64
 }
 
 // Update implements Write.
@@ -554,8 +558,50 @@ func (w Activate) Update() item.Update {
 			item.Put("status", string(status)), item.Put("status_id", statusID(status, w.ID)), item.Put("updated_at", w.Now),
 		},
 	}
-	putText(&u, "todo", w.Todo)
+	if w.Todo != "" {
+		u.Set = append(u.Set, item.Put("todo", w.Todo))
+	}
+	if w.Proved && w.Sched != "" {
+		u.Set = append(u.Set, item.Keep("doubt_at", w.Now))
+	}
 	putText(&u, "sched", w.Sched)
+	return u
+}
+
+// Hold stops the refreshing of an active connection: another broker is to go on with its
+// grant. It asks that nothing is under way or in doubt, since what came of that would be
+// stored under a token that is somebody else's by then. What waits to be delivered still
+// does.
+type Hold struct {
+	ID  string
+	Gen int64
+	Now int64
+}
+
+// Update implements Write.
+func (w Hold) Update() item.Update {
+	return item.Update{
+		If:     []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Active)), item.Lacks("attempt"), item.Lacks("doubt_at")},
+		Set:    []item.Assign{item.Put("status", string(Held)), item.Put("status_id", statusID(Held, w.ID)), item.Put("updated_at", w.Now)},
+		Remove: []string{"sched", "retry_at"},
+	}
+}
+
+// Arrive puts a connection that comes from another deployment in place of a held one of
+// the same id, which went there before and is older. Stale names the attributes of the
+// item as read that the newer one lacks.
+type Arrive struct {
+	Gen    int64 // of the item as read, below the record's
+	Record Record
+	Stale  []string
+}
+
+// Update implements Write.
+func (w Arrive) Update() item.Update {
+	u := item.Update{If: []item.Cond{item.Eq("gen", w.Gen), item.Eq("status", string(Held))}, Remove: w.Stale}
+	for name, v := range w.Record.Item() {
+		u.Set = append(u.Set, item.Put(name, v))
+	}
 	return u
 }
 

@@ -250,6 +250,27 @@ var cases = []struct {
 		false,
 	},
 	{
+		"hold",
+		connection.Hold{ID: id, Gen: 3, Now: 160},
+		nil,
+		map[string]func(*connection.Record){
+			"attempt": claimed, "doubt": func(r *connection.Record) { r.DoubtAt = 50 }, "generation": func(r *connection.Record) { r.Gen, r.TokGen = 4, 4 },
+			"status": func(r *connection.Record) { r.Status = connection.NeedsReauth },
+		},
+		false,
+	},
+	{
+		"arrive",
+		connection.Arrive{Gen: 3, Record: connection.Record{Core: connection.Core{
+			ID: id, Integration: "one", Owner: "tenant", Status: connection.Held, Gen: 7, TokGen: 7,
+		}}, Stale: []string{"sched"}},
+		func(r *connection.Record) { r.Status = connection.Held },
+		map[string]func(*connection.Record){
+			"activated": func(r *connection.Record) { r.Status = connection.Active }, "newer": func(r *connection.Record) { r.Gen, r.TokGen = 8, 8 },
+		},
+		false,
+	},
+	{
 		"renew",
 		connection.Renew{Gen: 3, OldRT: "rt3", Access: "at3b", RefreshTok: "rt3b", TokenID: "t2", IssuedAt: 160, ExpiresAt: 260, Now: 160},
 		func(r *connection.Record) { r.Status = connection.Held },

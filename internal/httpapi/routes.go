@@ -34,6 +34,7 @@ func routes() []route {
 		{http.MethodPatch, "/v1/connections/{id}", config.ScopeManage, nil, (*exchange).setTags},
 		{http.MethodDelete, "/v1/connections/{id}", config.ScopeManage, nil, (*exchange).disconnect},
 		{http.MethodPost, "/v1/connections/{id}/activate", config.ScopeManage, nil, (*exchange).activate},
+		{http.MethodPost, "/v1/connections/{id}/hold", config.ScopeManage, nil, (*exchange).hold},
 		{http.MethodGet, "/v1/connections/{id}/token", config.ScopeToken, []string{"min_ttl_s", "need"}, (*exchange).token},
 		{http.MethodPost, "/v1/connections/{id}/refresh", config.ScopeToken, nil, (*exchange).refresh},
 
@@ -55,6 +56,8 @@ func routes() []route {
 		list = append(list, route{http.MethodPost, "/v1/admin/" + command, config.ScopeAdmin, nil, admin(command)})
 	}
 	list = append(list, route{http.MethodPost, "/v1/admin/revive", config.ScopeAdmin, nil, (*exchange).revive})
+	list = append(list, route{http.MethodPost, "/v1/admin/move-out", config.ScopeAdmin, nil, (*exchange).moveOut})
+	list = append(list, route{http.MethodPost, "/v1/admin/move-in", config.ScopeAdmin, nil, (*exchange).moveIn})
 	list = append(list, route{http.MethodPost, "/v1/admin/reseal", config.ScopeAdmin, []string{"cursor"}, (*exchange).reseal})
 	list = append(list, route{http.MethodGet, "/v1/admin/webhook-dead-letters", config.ScopeAdmin, nil, admin("webhook-dead-letters")})
 	list = append(list, route{http.MethodGet, "/v1/admin/doctor", config.ScopeAdmin, nil, (*exchange).diagnosis})

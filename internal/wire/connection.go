@@ -28,6 +28,25 @@ type ImportRequest struct {
 	Tags      map[string]string `json:"tags,omitempty"`
 }
 
+// MoveOutRequest is the body of POST /v1/admin/move-out.
+type MoveOutRequest struct {
+	Integration string `json:"integration"`
+	// Recipient is the public half of a transfer key, evgmovepub_…
+	Recipient string `json:"recipient"`
+	Cursor    string `json:"cursor,omitempty"` // next of the page before
+}
+
+// Moved is one connection that left a deployment.
+type Moved struct {
+	ID     string `json:"id"`
+	Sealed []byte `json:"sealed"` // base64; opens with the private half, for this id
+}
+
+// MoveInRequest is the body of POST /v1/admin/move-in.
+type MoveInRequest struct {
+	Connection string `json:"connection"` // secret: what was sealed, opened
+}
+
 // TagsRequest is the body of PATCH /v1/connections/{id}: the tags that replace those
 // there are. At most 10; a name has 40 characters at most, a value 200.
 type TagsRequest struct {
