@@ -85,6 +85,7 @@ func startQuick(t *testing.T, id, quick string, grants map[string]provider.Grant
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(config[1], ":8765/", ":"+port+"/")), &file); err != nil {
 		t.Fatalf("%s: %v", id, err)
 	}
+	clients := map[string]simprovider.Client{}
 	for name, i := range file.Integrations {
 		s := simulated{provider: id, grant: provider.GrantAuthorizationCode}
 		if g, ok := grants[name]; ok {
@@ -94,16 +95,19 @@ func startQuick(t *testing.T, id, quick string, grants map[string]provider.Grant
 		if i["client_id"] == nil {
 			continue // the provider's own public client
 		}
-		c := simprovider.Client{ID: fmt.Sprint(i["client_id"])}
+		c := clients[fmt.Sprint(i["client_id"])] // two integrations may be one client
+		c.ID = fmt.Sprint(i["client_id"])
 		if i["client_secret"] != nil {
 			c.Secret = quickSecret
 		}
 		if s.grant == provider.GrantAuthorizationCode {
-			c.RedirectURIs = []string{"http://" + d.address + "/callback/" + name}
+			c.RedirectURIs = append(c.RedirectURIs, "http://"+d.address+"/callback/"+name)
 		}
-		// Two integrations may be one client: the one that consents tells its address.
-		if err := sims.Register(id, c); err != nil && s.grant == provider.GrantAuthorizationCode {
-			t.Fatalf("%s: %v", name, err)
+		clients[c.ID] = c
+	}
+	for _, c := range clients {
+		if err := sims.Register(id, c); err != nil {
+			t.Fatalf("%s: %v", id, err)
 		}
 	}
 	d.configureAll(file.Integrations)
