@@ -287,7 +287,7 @@ func (run *importing) send(ctx context.Context, r row) error {
 	var x wire.Connection
 	status, err := run.api.callStatus(ctx, http.MethodPost, "/v1/connections", r.in, &x)
 	if err != nil {
-		if refused := new(apiError); !errors.As(err, refused) && r.in.ExternalID == "" {
+		if refused := new(apiError); r.in.ExternalID == "" && (!errors.As(err, refused) || refused.Status >= 500) {
 			return apiError{Problem: wire.Problem{Code: "failed", Status: http.StatusConflict, Detail: firstLine(err.Error()) + "; whether it was imported is not known: evergrant list shows it"}}
 		}
 		return err

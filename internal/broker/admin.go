@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -100,8 +101,14 @@ func (b *Broker) resealOne(ctx context.Context, id string, run *resealing) error
 		return nil
 	}
 	rec, err := b.Store.Get(ctx, id)
-	if err != nil || (rec.Access == "" && rec.Refresh == "") {
+	switch {
+	case errors.Is(err, connection.ErrNotFound), err == nil && rec.Access == "" && rec.Refresh == "":
 		return nil // gone, or a receipt
+	case errors.Is(err, item.ErrCorrupt):
+		run.count(&run.out.Failed)
+		return nil
+	case err != nil:
+		return err
 	}
 	w, current, err := b.resealWrite(ctx, rec)
 	switch {

@@ -62,7 +62,13 @@ func (b *Broker) CreateSession(ctx context.Context, c Caller, r SessionRequest) 
 			return NewSession{}, fail(HeldConnection, "the connection is held for another broker; activate or disconnect it first")
 		}
 		sess.ConnectionID, sess.DisconnectGen = rec.ID, rec.DisconnectGen
-		r.Variables = refresh.MergeFields(i.Entry.OwnVariables(rec.Fields), r.Variables)
+		own := i.Entry.OwnVariables(rec.Fields)
+		for _, name := range sortedKeys(own) {
+			if v, told := r.Variables[name]; told && v != own[name] && !r.AllowAccountChange {
+				return NewSession{}, fail(InvalidRequest, "variables.%s is not the connection's: without allow_account_change a reconnect stays where it was", name)
+			}
+		}
+		r.Variables = refresh.MergeFields(own, r.Variables)
 		r.Scopes = strings.Fields(connection.JoinScopes(strings.Fields(rec.RequestedScope), strings.Fields(rec.GrantedScope), r.Scopes))
 	}
 	sess.Scopes, sess.Variables = connection.JoinScopes(r.Scopes), r.Variables

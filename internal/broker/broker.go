@@ -92,9 +92,9 @@ type Broker struct {
 	events   *events.Deliverer // nil without Events
 
 	mu      sync.Mutex
-	running map[string]bool         // connections that this process refreshes; guarded by mu
-	spent   map[string]int          // code exchanges refused in a row, by integration; guarded by mu
-	tried   map[circuit.Client]bool // configurations that corrected let one refresh through for; guarded by mu
+	running map[string]bool            // connections that this process refreshes; guarded by mu
+	spent   map[string]map[string]bool // owners whose code exchange was refused since one succeeded, by integration; guarded by mu
+	tried   map[circuit.Client]bool    // configurations that corrected let one refresh through for; guarded by mu
 }
 
 // New makes a Broker.
@@ -109,7 +109,7 @@ func New(c Config) *Broker {
 	}
 	b := &Broker{
 		Config: c, circuits: circuit.New(c.Store.Connections, c.Now), timers: newTimers(), tallies: newTallies(),
-		found: &discovered{seen: map[string]provider.Metadata{}, reach: map[string]bool{}}, running: map[string]bool{}, spent: map[string]int{},
+		found: &discovered{seen: map[string]provider.Metadata{}, reach: map[string]bool{}}, running: map[string]bool{}, spent: map[string]map[string]bool{},
 		tried: map[circuit.Client]bool{}, budgets: newBudgets(), events: deliverer,
 	}
 	b.circuits.Announce = c.Store.Announce

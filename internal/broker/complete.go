@@ -299,6 +299,9 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 			return View{}, refused
 		}
 	}
+	if refused := b.mayExchange(ctx, sess.Integration); refused != nil {
+		return View{}, refused
+	}
 	code, err := b.Store.SpendCode(ctx, hash, sess.Hash, b.now())
 	restart := &Error{
 		Code: RestartConnect, Detail: "the confirm token is not valid any more: send the user to authorize_url again",
@@ -333,6 +336,25 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 	return b.Get(ctx, c, rep.Result)
 }
 
+// mayExchange looks before a code is spent whether what its exchange needs is at hand: a
+// code that is spent for nothing costs the user another consent.
+func (b *Broker) mayExchange(ctx context.Context, integration string) *Error {
+	i, ok := b.Settings.Integration(integration)
+	if !ok || i.Current() == nil {
+		return nil // told later, and for good
+	}
+	_, err := b.Secrets.Get(ctx, i.Current())
+	for _, p := range []secret.Purpose{secret.PurposeFlow, secret.PurposeToken} {
+		if err == nil {
+			err = b.Keys.Load(ctx, p)
+		}
+	}
+	if err != nil {
+		return notNow(err, 30, "the connection cannot be made now; nothing is spent, ask again in a minute")
+	}
+	return nil
+}
+
 func (b *Broker) openFlow(ctx context.Context, at secret.Place, sealed item.Bytes) (secret.Text, error) {
 	if err := b.Keys.Load(ctx, secret.PurposeFlow); err != nil {
 		return secret.Text{}, err
@@ -360,7 +382,7 @@ func (b *Broker) connect(ctx context.Context, sess connection.Session, take conn
 	if err != nil {
 		return rep, notNow(err, 30, "the connection cannot be made now; start again in a minute")
 	}
-	b.judgeExchange(ctx, sess.Integration, take.ClientID, link, rep)
+	b.judgeExchange(ctx, sess.Integration, take.ClientID, take.Owner, link, rep)
 	b.Log.Info("connect", "integration", sess.Integration, "connection", rep.Result, "outcome", rep.Outcome.String(), "provider_error", rep.Answer)
 	if rep.Err != nil {
 		b.Log.Warn("connect", "integration", sess.Integration, "error", rep.Err.Error())
@@ -368,27 +390,32 @@ func (b *Broker) connect(ctx context.Context, sess connection.Session, take conn
 	return rep, consentError(rep)
 }
 
-// spentLimit is how many exchanges in a row may be refused before an operator must
-// look: a code that somebody spoiled on its way is refused too, and some providers
-// answer a used code and a wrong secret alike.
+// spentLimit is for how many owners exchanges may be refused, none succeeding between,
+// before an operator must look: a code that somebody spoiled on its way is refused too,
+// and some providers answer a used code and a wrong secret alike. One owner is not
+// enough, however often: who brings garbage for codes must not stop the others.
 const spentLimit = 3
 
 // judgeExchange opens the client's circuit at once where the client itself was refused,
-// else when there was no success between three refusals.
-func (b *Broker) judgeExchange(ctx context.Context, integration, clientID string, link refresh.Link, rep refresh.ConsentReport) {
+// else when the exchanges of three owners were, and none succeeded meanwhile.
+func (b *Broker) judgeExchange(ctx context.Context, integration, clientID, owner string, link refresh.Link, rep refresh.ConsentReport) {
 	refused := rep.Outcome == refresh.ExchangeRefused && (rep.Code == string(IntegrationSuspended) || link.Entry.CodeReuseStatus != 0)
 	b.mu.Lock()
-	n := b.spent[integration]
 	switch {
+	case refused && b.spent[integration] == nil:
+		b.spent[integration] = map[string]bool{owner: true}
 	case refused:
-		n++
+		b.spent[integration][owner] = true
 	case rep.Result != "":
-		n = 0
+		delete(b.spent, integration)
 	}
-	b.spent[integration] = n
+	many := len(b.spent[integration]) >= spentLimit
+	if many {
+		delete(b.spent, integration) // once the circuit closes they are counted anew
+	}
 	b.mu.Unlock()
 	client := refused && (rep.Answer == "invalid_client" || rep.Answer == "unauthorized_client")
-	if !client && n < spentLimit {
+	if !client && !many {
 		return
 	}
 	b.forgetSecret(integration, clientID)

@@ -49,6 +49,9 @@ func (b *Broker) Import(ctx context.Context, c Caller, r ImportRequest) (ImportR
 	if err != nil {
 		return ImportResult{}, internal(err)
 	}
+	if !res.Applied && res.Record.Owner != r.Owner {
+		return ImportResult{}, fail(InvalidRequest, "external_id belongs to a connection of another owner")
+	}
 	if !res.Applied || rec.Status != connection.Connecting {
 		return ImportResult{View: b.view(res.Record), Existed: !res.Applied}, nil
 	}
@@ -99,6 +102,9 @@ func (b *Broker) existed(ctx context.Context, rec *connection.Record, r ImportRe
 		return ImportResult{}, refused
 	case rec.Status != connection.Held || r.ClientCredentials:
 		return ImportResult{View: b.view(*rec), Existed: true}, nil
+	}
+	if r.Client != "" && r.Client != rec.Client {
+		return ImportResult{}, fail(InvalidRequest, "the connection is held with the tokens of the client %s: disconnect it first", rec.Client)
 	}
 	if refused := b.sealingKey(ctx); refused != nil {
 		return ImportResult{}, refused

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -163,7 +164,11 @@ func (v *reviving) next() (*connection.Record, error) {
 		id := v.page[0]
 		v.page = v.page[1:]
 		rec, err := v.b.Store.Get(v.ctx, id)
-		if err == nil && v.concerned(rec) {
+		switch {
+		case errors.Is(err, connection.ErrNotFound), errors.Is(err, item.ErrCorrupt):
+		case err != nil:
+			return nil, err
+		case v.concerned(rec):
 			return &rec, nil
 		}
 	}

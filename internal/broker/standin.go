@@ -56,7 +56,7 @@ func (b *Broker) CreateStandIn(ctx context.Context, c Caller, id, name string, w
 	switch {
 	case err != nil:
 		return NewStandIn{}, internal(err)
-	case len(all) >= maxStandIns:
+	case len(b.current(ctx, all, rec)) >= maxStandIns:
 		return NewStandIn{}, fail(InvalidRequest, "a connection has %d stand-ins at most: revoke one that is not used any more", maxStandIns)
 	}
 	made := NewStandIn{Token: secret.New(standInText + randomText().Reveal())}
@@ -76,6 +76,19 @@ func (b *Broker) CreateStandIn(ctx context.Context, c Caller, id, name string, w
 	b.Log.Info("stand-in made", "connection", id, "stand_in", st.ID, "caller", c.Name)
 	made.StandIn = viewStandIn(st)
 	return made, nil
+}
+
+// current are those of the connection as it is; the others are over, and are cleared away.
+func (b *Broker) current(ctx context.Context, all []connection.StandIn, rec connection.Record) []connection.StandIn {
+	var list []connection.StandIn
+	for _, st := range all {
+		if st.DisconnectGen == rec.DisconnectGen {
+			list = append(list, st)
+		} else if _, err := b.Store.DropStandIn(ctx, rec.ID, st.ID); err != nil {
+			b.Log.Warn("stand-in", "connection", rec.ID, "error", err.Error())
+		}
+	}
+	return list
 }
 
 func standInPlace(id string) secret.Place {

@@ -81,7 +81,7 @@ func (b *Broker) Refresh(ctx context.Context, c Caller, id string, ifGeneration 
 	if rec.Status == connection.Held {
 		return TokenView{}, fail(HeldConnection, "the connection is held for another broker, which alone refreshes it")
 	}
-	if rec.Access != "" && (rec.Gen != ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID) {
+	if valid(rec, b.now()) && (rec.Gen != ifGeneration || ifTokenID != "" && ifTokenID != rec.TokenID) {
 		// Asked for before the refresh, so that no caller is put off by another one's
 		// refresh of a token that this one has not seen yet.
 		return b.handOut(ctx, rec)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/config"
@@ -117,7 +118,11 @@ func (b *Broker) List(ctx context.Context, c Caller, r ListRequest) (ListPage, e
 		}
 		for _, id := range keys.Keys {
 			rec, err := b.Store.Get(ctx, id)
-			if err == nil && b.listed(c, r, rec) {
+			switch {
+			case errors.Is(err, connection.ErrNotFound), errors.Is(err, item.ErrCorrupt): // the index follows its items
+			case err != nil:
+				return ListPage{}, internal(err)
+			case b.listed(c, r, rec):
 				page.Items = append(page.Items, b.view(rec))
 			}
 		}

@@ -16,6 +16,7 @@ func (r *reader) apiKeys(f Field) {
 		known["previous"] = func(f Field) { k.Previous = r.previousKey(f) }
 		got := r.object(item, known)
 		r.needs(item, "name", "hash", "allow", "integrations", "owners")
+		r.adminOfAll(got, k.Rights)
 		if f, ok := got["previous"]; ok && k.Previous.Hash == k.Hash {
 			r.fail(f, "is the key itself")
 		}
@@ -79,6 +80,7 @@ func (r *reader) iamCallers(f Field) {
 		}
 		got := r.object(item, known)
 		r.needs(item, "arn", "allow", "integrations", "owners")
+		r.adminOfAll(got, c.Rights)
 		same := func(other IAMCaller) bool { return other.ARN == c.ARN }
 		if f, ok := got["arn"]; ok && slices.ContainsFunc(r.config.IAMCallers, same) {
 			r.fail(f, "is listed already; merge the two")
@@ -110,6 +112,15 @@ func (r *reader) rights(rights *Rights) keys {
 			})
 			r.notEmpty(f, `owners, or "*" for all`)
 		},
+	}
+}
+
+// adminOfAll refuses bounds that would not hold: what an operator does, an export among
+// it, concerns every connection.
+func (r *reader) adminOfAll(got map[string]Field, rights Rights) {
+	f, ok := got["allow"]
+	if ok && rights.MayScope(ScopeAdmin) && !(slices.Contains(rights.Integrations, "*") && slices.Contains(rights.Owners, "*")) {
+		r.fail(f, `has admin, which reaches every connection: it needs integrations: ["*"] and owners: ["*"]`)
 	}
 }
 

@@ -176,6 +176,9 @@ func (w Save) Update() item.Update {
 	putText(&u, "sched", w.Sched)
 	if w.Rotated {
 		u.Set = append(u.Set, item.Put("rotates", true))
+		if w.Tokens.RefreshExpiresAt == 0 {
+			u.Remove = append(u.Remove, "rt_expires_at") // that was the end of the token before
+		}
 	}
 	if w.Slides {
 		u.Set = append(u.Set, item.Put("rt_slides", true))
@@ -293,10 +296,10 @@ func (id Identity) set(u *item.Update) {
 	}
 	if m := item.StringMap(id.Fields); m != nil {
 		u.Set = append(u.Set, item.Put("fields", m))
+	} else {
+		u.Remove = append(u.Remove, "fields")
 	}
-	if id.SecretFields != "" {
-		u.Set = append(u.Set, item.Put("secret_fields", id.SecretFields))
-	}
+	putBytes(u, "secret_fields", id.SecretFields)
 }
 
 // Consent stores a reconnect that brought a refresh token (or whose connection has

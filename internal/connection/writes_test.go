@@ -514,3 +514,16 @@ func TestJournal(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// What is kept of a consent is its own: a field that the new answer does not name is not
+// the one of the account before.
+func TestAReconnectKeepsNoFieldOfTheConsentBefore(t *testing.T) {
+	rec := connection.Record{Core: connection.Core{ID: "conn_x", Status: connection.Active, Gen: 1, TokGen: 1, AccountID: "a"}, SecretFields: "sealed-of-a", Fields: map[string]string{"patient": "p-of-a"}}
+	old := rec.Item()
+	old["consent_seq"] = int64(0)
+	u := connection.Consent{ID: "conn_x", Gen: 1, Seq: 1, Tokens: connection.Tokens{Access: "at-b", Refresh: "rt-b"}, Identity: connection.Identity{AccountID: "b"}}.Update()
+	now, applied := u.Apply(old)
+	if !applied || now["secret_fields"] != nil || now["fields"] != nil {
+		t.Errorf("applied %v: account %v, secret fields %v, fields %v", applied, now["account"], now["secret_fields"], now["fields"])
+	}
+}

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/evergrant/evergrant/internal/broker"
+	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/secret"
 )
 
@@ -35,6 +37,9 @@ func guard(scope string, viaGateway bool, run operation) operation {
 		x.caller, x.scope = caller, scope
 		if scope != scopeAny && !caller.MayScope(scope) {
 			return answer{}, &broker.Error{Code: broker.Forbidden, Detail: "The caller lacks the scope " + scope + "."}
+		}
+		if scope == scopeAny && !slices.ContainsFunc(caller.Allow, func(s string) bool { return s != config.ScopeMetrics }) {
+			return answer{}, &broker.Error{Code: broker.Forbidden, Detail: "The caller may read the metrics alone."}
 		}
 		return run(x)
 	}

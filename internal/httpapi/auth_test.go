@@ -87,6 +87,7 @@ func TestWithoutAGatewayThereAreNoSuchRoutes(t *testing.T) {
 
 var (
 	_ = mutant("T32", "internal/httpapi/auth.go", `if scope != scopeAny && !caller.MayScope(scope) {`, `if scope == "" {`)
+	_ = mutant("T32", "internal/httpapi/auth.go", `return s != config.ScopeMetrics }) {`, `return s != "" }) {`)
 	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayOwner(rec.Owner) {`)
 	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayIntegration(rec.Integration) {`)
 	_ = mutant("T32", "internal/broker/view.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) || (r.Integration`, `if (r.Integration`)
@@ -109,6 +110,12 @@ func TestThreat_T32_a_key_opens_what_its_rights_say(t *testing.T) {
 			}
 		}
 		w.Call("all", "GET", "/v1/connections/"+id+"/token", "").Want(t, 200, "access_token")
+	})
+	t.Run("metrics alone", func(t *testing.T) {
+		w := newWorld(t)
+		for _, path := range []string{"/v1/integrations", "/v1/providers", "/v1/providers/xero"} {
+			w.Call("metrics", "GET", path, "").Want(t, 403, `"code":"forbidden"`)
+		}
 	})
 }
 

@@ -525,7 +525,8 @@ func (run *consenting) supersedeOne(ctx context.Context, s ConsentState, id stri
 	if err != nil {
 		return err
 	}
-	if rec.Status == connection.Disconnected || rec.AccountID != s.Account.ID {
+	own := run.link.Entry.OwnVariables // an account of another host is another one
+	if rec.Status == connection.Disconnected || rec.AccountID != s.Account.ID || !maps.Equal(own(rec.Fields), own(run.rec.Fields)) {
 		return nil
 	}
 	_, err = run.Store.Write(ctx, id, connection.Supersede{ID: id, ConsentedAt: s.Exchanged, Now: run.ms() / 1000})

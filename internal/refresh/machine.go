@@ -316,7 +316,7 @@ func (s State) fresh(now int64) bool {
 	case Read:
 		return c.ExpiresAt == 0 || now+min(s.In.MinTTL, life/2) <= c.ExpiresAt-readSlack
 	case Unauthorized:
-		return c.Gen > s.In.IfGeneration || (s.In.IfTokenID != "" && s.In.IfTokenID != c.TokenID)
+		return s.valid(now) && (c.Gen > s.In.IfGeneration || s.In.IfTokenID != "" && s.In.IfTokenID != c.TokenID)
 	}
 	return false
 }
