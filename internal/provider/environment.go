@@ -62,6 +62,7 @@ func (e Entry) checkEnvironments(m *mistakes) {
 			m.add(field, "%v", err)
 			continue
 		}
+		e.checkHosts(m, field, there)
 		there.Evidence = nil
 		for _, err := range unjoin(there.Validate()) {
 			if text := err.Error(); !slices.ContainsFunc(*m, func(known error) bool { return known.Error() == text }) {
@@ -69,6 +70,21 @@ func (e Entry) checkEnvironments(m *mistakes) {
 			}
 		}
 	}
+}
+
+// checkHosts: tokens of an environment with a token endpoint of its own are of no use
+// at the main one's API, and a request that carries one there shows it to the wrong host.
+func (e Entry) checkHosts(m *mistakes, field string, there Entry) {
+	if there.TokenEndpoint == e.TokenEndpoint {
+		return
+	}
+	check := func(name, main, here string) {
+		if main != "" && main == here && !strings.Contains(main, "{") {
+			m.add(field+"."+name, "is missing: tokens of this environment's own token endpoint would go to %s", main)
+		}
+	}
+	check("api.base_urls", strings.Join(e.API.BaseURLs, " "), strings.Join(there.API.BaseURLs, " "))
+	check("identity.endpoint", e.Identity.Endpoint, there.Identity.Endpoint)
 }
 
 // unjoin takes a joined error apart.

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -333,5 +334,21 @@ func TestEnvironments(t *testing.T) {
 	}
 	if main, err := e.In(""); err != nil || main.TokenEndpoint != e.TokenEndpoint {
 		t.Errorf("%v", err)
+	}
+}
+
+// A token of a sandbox has no business at the main API, and the account is not found there.
+func TestAnEnvironmentSaysItsOwnHosts(t *testing.T) {
+	e := lookup(t, "freeagent")
+	sandbox, err := e.In("sandbox")
+	if err != nil || sandbox.API.BaseURLs[0] != "https://api.sandbox.freeagent.com/v2" || sandbox.Identity.Endpoint != "https://api.sandbox.freeagent.com/v2/users/me" {
+		t.Errorf("%v %q %v", sandbox.API.BaseURLs, sandbox.Identity.Endpoint, err)
+	}
+	e.Environments = map[string]provider.Entry{"sandbox": {TokenEndpoint: "https://api.sandbox.freeagent.com/v2/token_endpoint"}}
+	text := fmt.Sprint(e.Validate())
+	for _, want := range []string{"environments.sandbox.api.base_urls: is missing", "environments.sandbox.identity.endpoint: is missing"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
 	}
 }
