@@ -13,6 +13,7 @@ import (
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/secret"
+	"github.com/evergrant/evergrant/internal/simprovider"
 )
 
 func failGet(func() (item.Result, error)) (item.Result, error) {
@@ -245,5 +246,18 @@ func TestACodeIsNotSpentWhenItsExchangeCannotBegin(t *testing.T) {
 	a = w.Confirm("all", id, back.Get("evergrant_confirm"), "ann")
 	if a.Status != 200 {
 		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+// What healed within one attempt is told all the same: nobody could see else that
+// answers of this provider get lost.
+func TestAnAnswerThatWasAskedForAgainIsInTheJournal(t *testing.T) {
+	w := brokertest.New(t, brokertest.Options{Profile: "grace"})
+	id := w.Connect("alice")
+	w.ProviderFault(simprovider.Fault{Kind: "lost_answer"})
+	w.Must(w.Home.Force(id))
+	all := w.Record(id).Journal.Entries()
+	if n := len(all); n < 2 || all[n-2].Outcome != connection.OutcomeLost || all[n-1].Outcome != connection.OutcomeSaved {
+		t.Errorf("%+v", all)
 	}
 }

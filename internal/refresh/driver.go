@@ -277,10 +277,13 @@ func (run *refreshing) failed(err error) Result {
 	return Result{Failed: err != nil}
 }
 
-func (run *refreshing) journal(o connection.Outcome) connection.Journal {
-	return run.rec.Journal.Add(connection.Entry{
-		At: run.ms() / 1000, Outcome: o, Gen: run.rec.Gen, Millis: run.took.Milliseconds(),
-	})
+// journal is the connection's journal with what came of this attempt.
+func (run *refreshing) journal(outcomes ...connection.Outcome) connection.Journal {
+	j := run.rec.Journal
+	for _, o := range outcomes {
+		j = j.Add(connection.Entry{At: run.ms() / 1000, Outcome: o, Gen: run.rec.Gen, Millis: run.took.Milliseconds()})
+	}
+	return j
 }
 
 func (run *refreshing) read(ctx context.Context) Result {
@@ -505,18 +508,23 @@ func (run *refreshing) seal(s State) error {
 		return err
 	}
 	sched, note := run.link.Plan.Partition(run.rec.ID, a.ExpiresIn), connection.OutcomeSaved
+	var notes []connection.Outcome
+	if s.Doubt {
+		notes = append(notes, connection.OutcomeLost) // it healed within this attempt, and is told all the same
+	}
 	if a.Verdict != provider.VerdictOK {
 		// Only the refresh token can be used: the old access token is sealed anew.
 		sched, note = s.Save.Sched, connection.OutcomeMalformed
 		t.TokenID, t.TokenType, t.IssuedAt, t.ExpiresAt = run.rec.TokenID, run.rec.TokenType, run.rec.IssuedAt, run.rec.ExpiresAt
 	}
+	notes = append(notes, note)
 	run.save = &connection.Save{
 		ID: run.rec.ID, Gen: s.Core.Gen, SaveID: run.in.Attempt, Tokens: t,
 		Rotated: run.rec.Refresh != "" && a.RefreshTokenArrived && !a.RefreshToken.Equal(run.token),
 		Slides:  run.rec.RefreshExpiresAt != 0 && t.RefreshExpiresAt > run.rec.RefreshExpiresAt+slideSlack,
 		Epoch:   run.Epoch, Sched: sched, Doubt: s.Save.Doubt, Sent: s.Save.Sent, RetryAt: s.Save.RetryAt, Failures: s.Save.Failures,
 		Done: s.Core.Status == connection.Connecting && a.Verdict == provider.VerdictOK, Now: run.ms() / 1000,
-		Journal: run.journal(note),
+		Journal: run.journal(notes...),
 	}
 	return nil
 }
