@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/evergrant/evergrant/internal/wire"
@@ -49,27 +50,28 @@ func (s Server) change(p *process, c activateCommand, status, path, verb string)
 	if err != nil {
 		return err
 	}
-	ids, err := a.idsOf(p.ctx, c.Integration, status)
-	if err != nil {
-		return a.namingIntegrations(p, err)
+	found, err := a.inStatus(p.ctx, c.Integration, status)
+	if err == nil && len(found) == 0 {
+		err = a.hasIntegration(p, c.Integration)
 	}
-	return s.each(p, a, ids, path, verb, c.Concurrency)
+	if err != nil {
+		return err
+	}
+	return s.each(p, a, found, path, verb, c.Concurrency)
 }
 
-// idsOf are the connections of an integration in a status.
-func (a *api) idsOf(ctx context.Context, integration, status string) ([]string, error) {
+// inStatus are the connections of an integration in a status.
+func (a *api) inStatus(ctx context.Context, integration, status string) ([]wire.Connection, error) {
 	q := url.Values{"limit": {"100"}, "integration": {integration}, "status": {status}}
-	var ids []string
+	var found []wire.Connection
 	for {
 		var page wire.List[wire.Connection]
 		if err := a.call(ctx, http.MethodGet, "/v1/connections?"+q.Encode(), nil, &page); err != nil {
 			return nil, err
 		}
-		for _, x := range page.Items {
-			ids = append(ids, x.ID)
-		}
+		found = append(found, page.Items...)
 		if page.Next == nil {
-			return ids, nil
+			return found, nil
 		}
 		q.Set("cursor", *page.Next)
 	}
@@ -85,19 +87,23 @@ type eachReport struct {
 }
 
 type eachFailure struct {
-	ID     string `json:"id"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
+	ID          string `json:"id"`
+	Integration string `json:"integration,omitempty"`
+	Owner       string `json:"owner,omitempty"`
+	ExternalID  string `json:"external_id,omitempty"` // "" where there is none
+	Code        string `json:"code"`
+	Detail      string `json:"detail"`
+	Remedy      string `json:"remedy,omitempty"` // "" where the detail says all
 }
 
 // each posts to a path of each connection, and reports. A repeat finds those that are left.
-func (s Server) each(p *process, a *api, ids []string, path, verb string, atOnce int) error {
+func (s Server) each(p *process, a *api, all []wire.Connection, path, verb string, atOnce int) error {
 	var mu sync.Mutex // guards r
-	r := eachReport{Total: len(ids), Statuses: map[string]int{}, Failures: []eachFailure{}}
-	b := newBulk(p, len(ids), atOnce)
+	r := eachReport{Total: len(all), Statuses: map[string]int{}, Failures: []eachFailure{}}
+	b := newBulk(p, len(all), atOnce)
 	stopped := b.run(func(ctx context.Context, n int) error {
 		var x wire.Connection
-		err := a.call(ctx, http.MethodPost, "/v1/connections/"+ids[n]+path, nil, &x)
+		err := a.call(ctx, http.MethodPost, "/v1/connections/"+all[n].ID+path, nil, &x)
 		if err == nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -109,7 +115,8 @@ func (s Server) each(p *process, a *api, ids []string, path, verb string, atOnce
 		if refused := (apiError{}); errors.As(err, &refused) {
 			mu.Lock()
 			defer mu.Unlock()
-			r.Failures = append(r.Failures, eachFailure{ids[n], refused.Code, refused.Detail})
+			x := all[n]
+			r.Failures = append(r.Failures, eachFailure{x.ID, x.Integration, x.Owner, x.ExternalID, refused.Code, refused.Detail, remedyFor(refused.Code)})
 		}
 	})
 	r.Left = r.Total - b.done
@@ -124,7 +131,10 @@ func (s Server) report(p *process, r eachReport, verb string, stopped error) err
 		}
 	} else {
 		for _, f := range r.Failures {
-			p.printf("%s: %s: %s\n", f.ID, f.Code, cleanLines(f.Detail))
+			p.printf("%s: %s: %s\n", clean(f.name()), f.Code, cleanLines(f.Detail))
+			if f.Remedy != "" {
+				p.printf("    %s\n", clean(f.Remedy))
+			}
 		}
 		p.printf("%s: %d of %d%s\n", verb, r.Done, r.Total, statusesOf(r.Statuses))
 	}
@@ -137,11 +147,26 @@ func (s Server) report(p *process, r eachReport, verb string, stopped error) err
 	return nil
 }
 
-// statusesOf lists counts by status, sorted.
-func statusesOf(counts map[string]int) string {
-	text := ""
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		text += fmt.Sprintf(", %s: %d", name, counts[name])
+// name is by which an operator finds the connection again, and its row in what was imported.
+func (f eachFailure) name() string {
+	if f.Integration == "" {
+		return f.ID // of a sealed export, which tells no more
 	}
-	return text
+	name := f.ID + " (" + f.Integration + ", owner " + f.Owner
+	if f.ExternalID != "" {
+		name += ", external id " + f.ExternalID
+	}
+	return name + ")"
+}
+
+// statusesOf lists counts by status, sorted: the statuses as they are after the change.
+func statusesOf(counts map[string]int) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; now " + strings.Join(parts, ", ")
 }

@@ -115,6 +115,17 @@ func readSecretFile(path string) (secret.Text, error) {
 	return secret.New(strings.TrimSpace(string(text))), nil
 }
 
+// writeNewSecretFile writes a secret into a file that was not there, which nobody but its
+// owner may read.
+func writeNewSecretFile(path string, text secret.Text) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text.Reveal() + "\n")
+	return errors.Join(err, f.Close())
+}
+
 // openSecretFile opens such a file. A wider one is refused and not mended: it may have
 // been read already.
 func openSecretFile(path string) (*os.File, error) {

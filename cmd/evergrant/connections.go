@@ -42,6 +42,11 @@ func (c *listCommand) Run(p *process) error {
 		}
 		all = append(all, some...)
 	}
+	if len(all) == 0 && c.Integration != "" {
+		if err := a.hasIntegration(p, c.Integration); err != nil {
+			return err
+		}
+	}
 	return c.show(p, all, func() {
 		if len(all) == 0 {
 			p.sayf("No connections. evergrant connect INTEGRATION --owner OWNER makes one.")
@@ -105,6 +110,16 @@ func (a *api) namingIntegrations(p *process, err error) error {
 	return fmt.Errorf("%w\nThe integrations of %s: %s", err, a.base, strings.Join(names, ", "))
 }
 
+// hasIntegration refuses a name that no integration has. It is asked where nothing was
+// found: an integration that was taken out of the configuration still has connections.
+func (a *api) hasIntegration(p *process, name string) error {
+	names, err := a.integrations(p)
+	if err == nil && !slices.Contains(names, name) {
+		return fmt.Errorf("%s has no integration %s for this key\nIts integrations: %s", a.base, name, strings.Join(names, ", "))
+	}
+	return err
+}
+
 // integrations are the names of those that the key may use.
 func (a *api) integrations(p *process) ([]string, error) {
 	var list wire.List[wire.Integration]
@@ -149,6 +164,7 @@ func (p *process) connection(x wire.Connection) {
 		{"id", x.ID},
 		{"integration", x.Integration + " at " + x.Provider + ", client " + x.Client},
 		{"owner", x.Owner},
+		{"external id", x.ExternalID},
 		{"account", account},
 		{"status", statusOf(x)},
 		{"generation", strconv.FormatInt(x.Generation, 10)},

@@ -84,9 +84,7 @@ func configured(settings *config.Config) []wire.Integration {
 	var all []wire.Integration
 	for n := range settings.Integrations {
 		i := &settings.Integrations[n]
-		if i.Entry.AuthorizationEndpoint != "" || i.Entry.DiscoveryURL != "" {
-			all = append(all, wire.Integration{Name: i.Name, RedirectURI: i.RedirectURI(settings.PublicURL)})
-		}
+		all = append(all, wire.Integration{Name: i.Name, RedirectURI: i.RegisteredURI(settings.PublicURL)})
 	}
 	return all
 }

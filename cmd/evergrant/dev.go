@@ -140,12 +140,7 @@ func devKey(data string) (secret.Text, error) {
 		return key, err
 	}
 	key, _ = config.NewAPIKey()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return secret.Text{}, fmt.Errorf("API key: %w", err)
-	}
-	_, err = f.WriteString(key.Reveal() + "\n")
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := writeNewSecretFile(path, key); err != nil {
 		return secret.Text{}, fmt.Errorf("API key: %w", err)
 	}
 	return key, nil

@@ -156,7 +156,7 @@ func (c *importCommand) arrivals(p *process) error {
 		if refused := (apiError{}); errors.As(err, &refused) {
 			mu.Lock()
 			defer mu.Unlock()
-			r.Failures = append(r.Failures, eachFailure{all[n].ID, refused.Code, refused.Detail})
+			r.Failures = append(r.Failures, eachFailure{ID: all[n].ID, Code: refused.Code, Detail: refused.Detail})
 		}
 	})
 	r.Left = r.Total - b.done

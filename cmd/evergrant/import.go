@@ -101,6 +101,8 @@ type importReport struct {
 	// Imported are those that this run brought in, Existed those that an earlier one had.
 	Imported int `json:"imported"`
 	Existed  int `json:"existed"`
+	// TookTokens are those of Existed that are held and took newer tokens.
+	TookTokens int `json:"took_tokens"`
 	// Statuses counts the connections by the status that they have now.
 	Statuses map[string]int  `json:"statuses"`
 	Failed   int             `json:"failed"`
@@ -296,6 +298,9 @@ func (run *importing) send(ctx context.Context, r row) error {
 	defer run.mu.Unlock()
 	if status == http.StatusOK {
 		run.report.Existed++
+		if x.TookTokens {
+			run.report.TookTokens++
+		}
 	} else {
 		run.report.Imported++
 	}
@@ -306,11 +311,15 @@ func (run *importing) send(ctx context.Context, r row) error {
 func (run *importing) failed(r row, err error) {
 	var refused apiError
 	errors.As(err, &refused)
-	remedy := map[string]string{
+	run.fail(r, refused.Code, refused.Detail, remedyFor(refused.Code))
+}
+
+// remedyFor is what to do about the refusal of one of many, "" where the detail says it.
+func remedyFor(code string) string {
+	return map[string]string{
 		"token_refused": "The token is dead: the user took the access away, or another broker has refreshed it since. Export it anew and repeat; if it is refused again, the user must connect anew.",
 		"forbidden":     "The API key's entry in the configuration must allow manage, this integration and this owner.",
-	}[refused.Code]
-	run.fail(r, refused.Code, refused.Detail, remedy)
+	}[code]
 }
 
 func (run *importing) fail(r row, code, detail, remedy string) {
@@ -355,13 +364,25 @@ func (r importReport) print(p *process) {
 		p.printf("%d read, %d can be imported, %d cannot. Nothing was imported.\n", r.Total, r.Total-r.Failed, r.Failed)
 		return
 	}
-	p.printf("%d read, %d imported, %d had been imported before, %d failed, %d left; took %s\n",
-		r.Total, r.Imported, r.Existed, r.Failed, r.Left, span(time.Duration(r.TookS*float64(time.Second))))
+	newer := ""
+	if r.TookTokens > 0 {
+		newer = fmt.Sprintf(" (%d took newer tokens)", r.TookTokens)
+	}
+	p.printf("%d read, %d imported, %d had been imported before%s, %d failed, %d left; took %s\n",
+		r.Total, r.Imported, r.Existed, newer, r.Failed, r.Left, span(time.Duration(r.TookS*float64(time.Second))))
 	if n := r.Statuses["connecting"]; n > 0 {
-		p.printf("%d are stored and wait for their provider's first answer; the schedule goes on with them.\n", n)
+		p.printf("%s stored and not yet proved: the provider has not answered yet; the schedule goes on.\n", areMany(n))
 	}
 	if n := r.Statuses["held"]; n > 0 {
-		p.printf("%d are held: nothing is sent for them. To switch: stop the other broker, export and import with --hold once more (held\n"+
-			"connections take the newer tokens), and then evergrant activate --integration NAME.\n", n)
+		p.printf("%s held: nothing is sent until they are activated. To switch: stop the other broker, export and import with --hold once more (held\n"+
+			"connections take the newer tokens), and then evergrant activate --integration NAME.\n", areMany(n))
 	}
+}
+
+// areMany is a count as a sentence begins with it.
+func areMany(n int) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return fmt.Sprintf("%d are", n)
 }

@@ -177,24 +177,24 @@ func (d *deployment) noneDoubled(sims *simprovider.Server, many int) {
 	d.t.Helper()
 	// Those whose caller was killed before they were sent are the schedule's, a minute
 	// later; a caller who wants their token now has them refreshed at once.
-	waiting, err := d.api.idsOf(d.t.Context(), "pasted", "connecting")
+	waiting, err := d.api.inStatus(d.t.Context(), "pasted", "connecting")
 	if err != nil || len(waiting) > 32 {
 		d.t.Fatalf("%d are not yet refreshed, %v", len(waiting), err)
 	}
-	for _, id := range waiting {
-		d.await(func() error { return d.refresh(wire.Connection{ID: id}) })
+	for _, x := range waiting {
+		d.await(func() error { return d.refresh(x) })
 	}
 	seen := map[string]bool{}
 	for _, status := range []string{"active", "connecting", "held", "needs_reauth", "disconnected"} {
-		ids, err := d.api.idsOf(d.t.Context(), "pasted", status)
+		all, err := d.api.inStatus(d.t.Context(), "pasted", status)
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		if status != "active" && len(ids) > 0 {
-			d.t.Errorf("%d are %s", len(ids), status)
+		if status != "active" && len(all) > 0 {
+			d.t.Errorf("%d are %s", len(all), status)
 		}
-		for _, id := range ids {
-			seen[id] = true
+		for _, x := range all {
+			seen[x.ID] = true
 		}
 	}
 	if len(seen) != many {

@@ -85,12 +85,15 @@ func withOrigin(c *config.Config, addr net.Addr) (*config.Config, error) {
 	return &own, nil
 }
 
+// noAPIKeys warns of a configuration in which no caller stands.
+const noAPIKeys = "no api_keys in the configuration: nobody can call the API. evergrant keys new makes one."
+
 // unready is what keeps a configuration from working, though the server can start:
 // one integration's missing secret is no reason to let the others' tokens expire.
 func (n *node) unready(ctx context.Context) []string {
 	var list []string
 	if len(n.Settings.APIKeys) == 0 {
-		list = append(list, "no api_keys in the configuration: nobody can call the API. evergrant keys new makes one.")
+		list = append(list, noAPIKeys)
 	}
 	for _, i := range n.Settings.Integrations {
 		for k := range i.Clients {

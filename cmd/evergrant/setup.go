@@ -11,7 +11,6 @@ import (
 
 	"github.com/evergrant/evergrant/internal/config"
 	"github.com/evergrant/evergrant/internal/config/yamlfile"
-	"github.com/evergrant/evergrant/internal/provider"
 	"github.com/evergrant/evergrant/internal/wording"
 )
 
@@ -55,7 +54,7 @@ type checkedMistake struct {
 type checkedIntegration struct {
 	Name        string `json:"name"`
 	Provider    string `json:"provider"`
-	RedirectURI string `json:"redirect_uri"`
+	RedirectURI string `json:"redirect_uri"` // "" where no browser comes back
 }
 
 // Run checks the file.
@@ -68,19 +67,27 @@ func (c *checkCommand) Run(p *process) error {
 	case err != nil:
 		return err
 	}
-	found := checked{OK: true, Mistakes: []checkedMistake{}, Warnings: slices.Concat([]string{}, settings.Warnings())}
+	found := checked{OK: true, Mistakes: []checkedMistake{}, Warnings: slices.Concat([]string{}, settings.Warnings(), unopened(settings))}
 	for _, i := range settings.Integrations {
-		x := checkedIntegration{Name: i.Name, Provider: i.Provider}
-		if slices.Contains(i.Entry.GrantTypesSupported, string(provider.GrantAuthorizationCode)) || i.Entry.AuthorizationEndpoint != "" {
-			x.RedirectURI = i.RedirectURI(settings.PublicURL)
-		}
-		found.Integrations = append(found.Integrations, x)
+		found.Integrations = append(found.Integrations, checkedIntegration{i.Name, i.Provider, i.RegisteredURI(settings.PublicURL)})
 	}
 	if c.JSON {
 		return p.printJSON(found)
 	}
 	c.print(p, settings, found)
 	return nil
+}
+
+// unopened is what serve warns of, or refuses, though the file is good in itself.
+func unopened(settings *config.Config) []string {
+	var list []string
+	if settings.PublicURL == "" {
+		list = append(list, "no public_url: that is for AWS, which has an address of its own, and for evergrant serve on loopback. Everywhere else name the https origin that browsers use.")
+	}
+	if len(settings.APIKeys) == 0 && len(settings.IAMCallers) == 0 {
+		list = append(list, noAPIKeys)
+	}
+	return list
 }
 
 func (c *checkCommand) print(p *process, settings *config.Config, found checked) {
@@ -90,11 +97,15 @@ func (c *checkCommand) print(p *process, settings *config.Config, found checked)
 		if settings.PublicURL == "" && uri != "" {
 			uri = "<public_url>" + uri
 		}
-		rows = append(rows, []string{i.Name, i.Provider, orDash(uri)})
+		if uri == "" {
+			uri = "none: no browser comes back"
+		}
+		rows = append(rows, []string{i.Name, i.Provider, uri})
 	}
 	p.table(rows)
 	p.warn(found.Warnings)
 	p.printf("\n%s is good. Integrations: %d, API keys: %d.\n", clean(c.File), len(settings.Integrations), len(settings.APIKeys))
+	p.printf("The secrets that it names were not read: evergrant doctor --offline reads those of this machine.\n")
 }
 
 func (p *process) warn(texts []string) {
@@ -154,13 +165,15 @@ type newKeyCommand struct {
 	Allow    []string      `default:"connect,token,manage" enum:"connect,token,manage,admin,metrics" help:"What it may do: connect, token, manage, admin, metrics."`
 	Replaces string        `placeholder:"HASH" help:"The hash of the key that the new one replaces. Both work for a while, so that nothing stands still while the application changes over."`
 	Overlap  time.Duration `default:"168h" help:"How long the replaced key goes on working."`
+	Out      string        `short:"o" placeholder:"FILE" help:"Write the key to this new file, mode 0600, as --key-file takes it, and show only its entry."`
 	JSON     bool          `help:"Print JSON."`
 }
 
 // newKey is a new key as JSON.
 type newKey struct {
 	Name     string       `json:"name"`
-	Key      string       `json:"key"`
+	Key      string       `json:"key,omitempty"`  // unless it was written to a file
+	File     string       `json:"file,omitempty"` // that has it
 	Hash     string       `json:"hash"`
 	Previous *replacedKey `json:"previous,omitempty"`
 }
@@ -193,10 +206,20 @@ func (c *newKeyCommand) Run(p *process) error {
 		}
 		made.Previous = &replacedKey{c.Replaces, time.Now().Add(c.Overlap).UTC().Truncate(time.Second).Format(time.RFC3339)}
 	}
+	if c.Out != "" {
+		if err := writeNewSecretFile(c.Out, key); err != nil {
+			return fmt.Errorf("--out: %w", err)
+		}
+		made.Key, made.File = "", c.Out
+	}
 	if c.JSON {
 		return p.printJSON(made)
 	}
-	p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", made.Key)
+	if c.Out != "" {
+		p.printf("The key is in %s, for --key-file: it stands nowhere else. In evergrant.yaml:\n\n", clean(c.Out))
+	} else {
+		p.printf("%s\n\nKeep it where your application keeps its secrets: it is not shown again. In evergrant.yaml:\n\n", made.Key)
+	}
 	p.printf("api_keys:\n  - {name: %s, hash: %q, %sallow: [%s], integrations: [\"*\"], owners: [\"*\"]}\n",
 		clean(c.Name), hash, made.Previous, strings.Join(c.Allow, ", "))
 	if made.Previous != nil {

@@ -177,6 +177,9 @@ type ImportResult struct {
 	Pending bool
 	// Existed: the external id was imported before.
 	Existed bool
+	// TookTokens: the connection was held, and the tokens of this import are others than
+	// it had, in whose place they stand now.
+	TookTokens bool
 }
 
 // ListRequest asks for connections. Owner or Integration is needed.

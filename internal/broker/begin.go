@@ -111,7 +111,7 @@ func (b *Broker) checkSession(c Caller, i *config.Integration, r *SessionRequest
 	switch refused := checkOwner(c, r.Owner); {
 	case refused != nil:
 		return refused
-	case !grants(i.Entry, provider.GrantAuthorizationCode):
+	case !i.Entry.Offers(provider.GrantAuthorizationCode):
 		return fail(InvalidRequest, "%s connects no users by a browser: import its token with POST /v1/connections", i.Name)
 	case r.ReturnTo != "" && !i.AllowsReturnTo(r.ReturnTo):
 		return fail(InvalidRequest, "return_to is not among this integration's return_to addresses in the configuration")
@@ -144,13 +144,6 @@ func checkVariables(i *config.Integration, vars map[string]string) *Error {
 
 func badScope(s string) bool {
 	return s == "" || len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return r <= 0x20 || r >= 0x7f || r == '"' || r == '\\' })
-}
-
-func grants(e provider.Entry, g provider.Grant) bool {
-	if len(e.GrantTypesSupported) == 0 {
-		return g != provider.GrantClientCredentials && (g != provider.GrantAuthorizationCode || e.AuthorizationEndpoint != "" || e.DiscoveryURL != "")
-	}
-	return slices.Contains(e.GrantTypesSupported, string(g))
 }
 
 // checkURL refuses here what would be too long for the browser later.

@@ -109,6 +109,7 @@ func (b *Broker) existed(ctx context.Context, rec *connection.Record, r ImportRe
 	if refused := b.sealingKey(ctx); refused != nil {
 		return ImportResult{}, refused
 	}
+	other := b.otherTokens(ctx, *rec, r)
 	next := *rec
 	if err := b.sealImport(&next, r); err != nil {
 		return ImportResult{}, internal(err)
@@ -120,7 +121,23 @@ func (b *Broker) existed(ctx context.Context, rec *connection.Record, r ImportRe
 	if err != nil {
 		return ImportResult{}, internal(err)
 	}
-	return ImportResult{View: b.view(res.Record), Existed: true}, nil // refused: activated or ended meanwhile
+	// Not applied: it was activated or ended meanwhile.
+	return ImportResult{View: b.view(res.Record), Existed: true, TookTokens: other && res.Applied}, nil
+}
+
+// otherTokens reports whether an import's tokens are others than rec holds: the refresh
+// token, or where neither has one the access token. Tokens that cannot be opened are
+// replaced as others.
+func (b *Broker) otherTokens(ctx context.Context, rec connection.Record, r ImportRequest) bool {
+	sealed, place, came := rec.Refresh, refresh.RefreshPlace(rec.ID, rec.TokGen), r.RefreshToken
+	if sealed == "" && came.IsZero() {
+		sealed, place, came = rec.Access, refresh.AccessPlace(rec.ID, rec.TokGen), r.AccessToken
+	}
+	if sealed == "" {
+		return !came.IsZero()
+	}
+	had, err := b.Keys.Open(ctx, secret.PurposeToken, place, []byte(sealed))
+	return err != nil || !had.Equal(came)
 }
 
 // firstRefresh proves an import. Where that cannot be done now, the schedule goes on.
@@ -158,7 +175,7 @@ func (b *Broker) checkImport(c Caller, i *config.Integration, r ImportRequest) (
 	switch {
 	case client == nil:
 		return nil, fail(InvalidRequest, "the integration has no client of that name")
-	case r.ClientCredentials && !grants(i.Entry, provider.GrantClientCredentials):
+	case r.ClientCredentials && !i.Entry.Offers(provider.GrantClientCredentials):
 		return nil, fail(InvalidRequest, "the provider of %s does not offer client credentials", i.Name)
 	case r.ClientCredentials && client.Public():
 		return nil, fail(InvalidRequest, "client credentials need a client secret in the configuration of %s", i.Name)

@@ -130,6 +130,9 @@ func TestAHeldImportTakesNewerTokens(t *testing.T) {
 	if again.ID != first.ID || !again.Existed || again.Gen != 1 {
 		t.Fatalf("%s, generation %d", again.ID, again.Gen)
 	}
+	if first.TookTokens || !again.TookTokens || bring("rt-2", "at-2").TookTokens {
+		t.Error("that newer tokens came is told of the first import or of a mere repeat, or is not told")
+	}
 	token, err := b.Token(t.Context(), caller(), first.ID, 60, nil)
 	w.Must(err)
 	if token.AccessToken.Reveal() != "at-2" || w.a.requests() != 0 {
@@ -141,7 +144,7 @@ func TestAHeldImportTakesNewerTokens(t *testing.T) {
 		t.Errorf("the newer token was sent %d times", n)
 	}
 	before := w.Record(first.ID)
-	if r := bring("rt-3", "at-3"); r.ID != first.ID || r.Status != connection.Active || w.Record(first.ID).Refresh != before.Refresh {
+	if r := bring("rt-3", "at-3"); r.ID != first.ID || r.TookTokens || r.Status != connection.Active || w.Record(first.ID).Refresh != before.Refresh {
 		t.Error("a repeat changed a connection that goes on by itself")
 	}
 }

@@ -17,7 +17,7 @@ func (b *Broker) Integrations(ctx context.Context, c Caller, origin string) ([]I
 		}
 		v := IntegrationView{
 			Name: i.Name, Provider: i.Provider, DisplayName: displayName(i), Grants: i.Entry.GrantTypesSupported, Scopes: i.Scopes,
-			Binding: string(i.Binding), Connect: string(i.Connect), Refresh: string(i.Refresh), RedirectURI: i.RedirectURI(origin), Status: "ok",
+			Binding: string(i.Binding), Connect: string(i.Connect), Refresh: string(i.Refresh), RedirectURI: i.RegisteredURI(origin), Status: "ok",
 		}
 		for k := range i.Clients {
 			cv := b.clientView(ctx, i, &i.Clients[k])

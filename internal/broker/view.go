@@ -43,7 +43,7 @@ func (b *Broker) view(rec connection.Record) View {
 		v.NextRefreshAt = b.nextRefresh(i, rec)
 		v.ReconnectBy = reconnectBy(i, rec, v.NextRefreshAt)
 		if b.Settings.PublicURL != "" {
-			v.RedirectURI = i.RedirectURI(b.Settings.PublicURL)
+			v.RedirectURI = i.RegisteredURI(b.Settings.PublicURL)
 		}
 	}
 	return v

@@ -172,3 +172,12 @@ func (c *Client) Public() bool { return c.Secret.IsZero() }
 func (i *Integration) RedirectURI(publicURL string) string {
 	return strings.TrimSuffix(publicURL, "/") + "/callback/" + i.Name
 }
+
+// RegisteredURI is RedirectURI for people who register it, "" where no browser comes back
+// since the provider has no consent.
+func (i *Integration) RegisteredURI(publicURL string) string {
+	if !i.Entry.Offers(provider.GrantAuthorizationCode) {
+		return ""
+	}
+	return i.RedirectURI(publicURL)
+}

@@ -36,8 +36,8 @@ func Configuration(c *config.Config, now time.Time) []Finding {
 		if f, ok := openIDAlone(i); ok {
 			all = append(all, f)
 		}
-		if connects(i) && c.PublicURL != "" {
-			all = append(all, Finding{Note, checkRedirectURI, i.Name, "its redirect URI is " + i.RedirectURI(c.PublicURL), "Register exactly this at the provider."})
+		if uri := i.RegisteredURI(c.PublicURL); uri != "" && c.PublicURL != "" {
+			all = append(all, Finding{Note, checkRedirectURI, i.Name, "its redirect URI is " + uri, "Register exactly this at the provider."})
 		}
 	}
 	for _, text := range c.Warnings() {
@@ -64,10 +64,6 @@ func openIDAlone(i *config.Integration) (Finding, bool) {
 		Warning, checkOfflineScope, i.Name, "scopes has openid without " + usualOffline + ", and it is not known whether " + i.Entry.ID + " gives refresh tokens without it",
 		"Look it up, and set offline_scope: " + usualOffline + " in the provider's entry, or refresh.supported.",
 	}, true
-}
-
-func connects(i *config.Integration) bool {
-	return i.Entry.AuthorizationEndpoint != "" || i.Entry.DiscoveryURL != ""
 }
 
 // sunset is an end that the provider has announced with a date that is near or over.

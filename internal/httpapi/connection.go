@@ -15,7 +15,7 @@ import (
 // connectionOf is v as the API shows it.
 func connectionOf(v broker.View) wire.Connection {
 	c := wire.Connection{
-		ID: v.ID, Integration: v.Integration, Provider: v.Provider, Client: v.Client, Owner: v.Owner,
+		ID: v.ID, Integration: v.Integration, Provider: v.Provider, Client: v.Client, Owner: v.Owner, ExternalID: v.ExternalID,
 		Tags: object(v.Tags), Fields: object(v.Fields),
 		Status: string(v.ShownStatus), Reason: wire.TextOrNull(v.ShownReason), Generation: v.Gen,
 		RequestedScope: v.RequestedScope, GrantedScope: v.GrantedScope, MissingScope: strings.Join(v.MissingScope, " "),
@@ -88,7 +88,9 @@ func (x *exchange) importConnection() (answer, error) {
 	case result.Pending:
 		status = http.StatusAccepted
 	}
-	return reply(status, connectionOf(result.View))
+	shown := connectionOf(result.View)
+	shown.TookTokens = result.TookTokens
+	return reply(status, shown)
 }
 
 // checkImport checks what the use case does not see: the words, before they became

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 )
 
 // Entry is what is known of one provider. Its JSON is the form of the catalogue
@@ -265,6 +266,15 @@ type Evidence struct {
 	Source string   `json:"source"`
 	Kind   string   `json:"kind"`             // documented, code, inferred, recalled
 	Phrase []string `json:"phrase,omitempty"` // the words that say it
+}
+
+// Offers reports whether the provider knows a grant. One that names none offers what its
+// endpoints show, and no client credentials.
+func (e Entry) Offers(g Grant) bool {
+	if len(e.GrantTypesSupported) == 0 {
+		return g != GrantClientCredentials && (g != GrantAuthorizationCode || e.AuthorizationEndpoint != "" || e.DiscoveryURL != "")
+	}
+	return slices.Contains(e.GrantTypesSupported, string(g))
 }
 
 // WithoutSources returns the entry with as much of its evidence as decisions rest on: what is

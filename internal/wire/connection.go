@@ -60,7 +60,8 @@ type Connection struct {
 	Provider    string            `json:"provider"`
 	Client      string            `json:"client"` // name of the client that its tokens belong to
 	Owner       string            `json:"owner"`
-	Account     *Account          `json:"account"` // null where the provider does not tell it
+	ExternalID  string            `json:"external_id"` // that of its import, "" where there is none
+	Account     *Account          `json:"account"`     // null where the provider does not tell it
 	Tags        map[string]string `json:"tags"`
 	Fields      map[string]string `json:"fields"` // what the provider told besides; the secret ones come with the token alone
 	// Status is connecting, held, active, needs_reauth or disconnected.
@@ -70,7 +71,7 @@ type Connection struct {
 	RequestedScope string     `json:"requested_scope"`
 	GrantedScope   string     `json:"granted_scope"`
 	MissingScope   string     `json:"missing_scope"` // requested and not granted
-	RedirectURI    string     `json:"redirect_uri"`  // to be registered at the provider
+	RedirectURI    string     `json:"redirect_uri"`  // to be registered at the provider; "" where no browser comes back
 	ExpiresAt      *time.Time `json:"expires_at"`    // of the access token; null: unknown
 	NextRefreshAt  *time.Time `json:"next_refresh_at"`
 	// ReconnectBy is when the refresh token ends, whatever Evergrant does: the user
@@ -80,6 +81,9 @@ type Connection struct {
 	UpdatedAt   time.Time  `json:"updated_at"`
 	Receipt     *Receipt   `json:"receipt"` // of a disconnected one, else null
 	Journal     []Entry    `json:"journal"` // at most 16, the newest last
+	// TookTokens is told by an import alone that found a held connection: it holds the
+	// tokens of this import now, and they are others than it held before.
+	TookTokens bool `json:"took_tokens,omitempty"`
 }
 
 // Account is whose account at the provider is connected.

@@ -12,7 +12,7 @@ type Integration struct {
 	Binding     string   `json:"binding"`      // confirm or cookie
 	Connect     string   `json:"connect"`      // session or public
 	Refresh     string   `json:"refresh"`      // ahead, on_demand or keepalive
-	RedirectURI string   `json:"redirect_uri"` // to be registered at the provider
+	RedirectURI string   `json:"redirect_uri"` // to be registered at the provider; "" where no browser comes back
 	Status      string   `json:"status"`       // ok or suspended
 	Clients     []Client `json:"clients"`
 }

@@ -109,6 +109,7 @@ export interface Connection {
   provider: string;
   client: string;
   owner: string;
+  external_id: string;
   account: { id: string; name: string | null } | null;
   tags: Record<string, string>;
   fields: Record<string, string>;
@@ -126,6 +127,8 @@ export interface Connection {
   updated_at: string;
   receipt: Receipt | null;
   journal: { at: string; outcome: string; generation: number; took_ms: number }[];
+  /** Told by importConnection alone, which found a held connection: its tokens are others now. */
+  took_tokens?: boolean;
 }
 
 /** How a connection ended. */
