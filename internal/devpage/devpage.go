@@ -116,6 +116,7 @@ func New(cfg Config) http.Handler {
 	p.mux.Handle("GET /app/page.js", file("page.js", "text/javascript; charset=utf-8"))
 	p.mux.Handle("GET /app/icon.svg", file("icon.svg", "image/svg+xml"))
 	p.mux.HandleFunc("GET /app/return", p.comeBack)
+	p.mux.HandleFunc("GET /app/done", donePage())
 	p.mux.HandleFunc("GET /app/integrations", p.reply(p.integrations))
 	p.mux.HandleFunc("GET /app/state", p.reply(p.state))
 	p.mux.HandleFunc("POST /app/login", p.login)

@@ -252,7 +252,7 @@ func TestOnlyThePageItselfMayAsk(t *testing.T) {
 func TestEveryAnswerIsGuarded(t *testing.T) {
 	h := bare(t)
 	for path, want := range map[string]int{
-		"/": 200, "/app/page.js": 200, "/app/style.css": 200, "/app/icon.svg": 200, "/app/state": 200, "/app/return": 303,
+		"/": 200, "/app/page.js": 200, "/app/style.css": 200, "/app/icon.svg": 200, "/app/state": 200, "/app/return": 303, "/app/done": 200,
 		"/app/": 404, "/app/index.html": 404, "/app/../devpage.go": 404, "/other": 404, "/app/login": 405,
 	} {
 		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8080"+path, nil)
@@ -306,7 +306,7 @@ func TestOddBodiesAreRefused(t *testing.T) {
 
 func TestPageIsWholeInItself(t *testing.T) {
 	h := bare(t)
-	for _, path := range []string{"/", "/app/style.css", "/app/page.js"} {
+	for _, path := range []string{"/", "/app/style.css", "/app/page.js", "/app/done"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8080"+path, nil))
 		for _, word := range []string{"https://", "//cdn", "<script>", " onclick=", " style=", "innerHTML", "eval(", "@import", "url("} {

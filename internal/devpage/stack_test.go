@@ -32,6 +32,7 @@ import (
 type stack struct {
 	t      *testing.T
 	origin string
+	key    secret.Text // the page's
 	sims   *simprovider.Server
 	log    *brokertest.Log // of the API
 
@@ -54,6 +55,7 @@ func newStack(t *testing.T) *stack {
 	s.sims = simprovider.New(simprovider.Config{BaseURL: simServer.URL, TokenTTL: time.Hour})
 	lateSims.Handler = s.sims
 	key, hash := config.NewAPIKey()
+	s.key = key
 	api := s.api(hash)
 	page := devpage.New(devpage.Config{
 		API: api, Key: key, Origin: s.origin, Integrations: s.integrations(), Now: time.Now,
@@ -91,7 +93,7 @@ func (s *stack) api(keyHash string) http.Handler {
 		"public_url": s.origin,
 		"integrations": map[string]any{
 			"redbooth": map[string]any{
-				"client_id": "app", "client_secret": "app-secret", "return_to": []string{s.origin + "/app/return"},
+				"client_id": "app", "client_secret": "app-secret", "return_to": []string{s.origin + "/app/*"},
 				"provider": map[string]any{
 					"extends": "redbooth", "authorization_endpoint": redbooth["authorization_endpoint"], "token_endpoint": redbooth["token_endpoint"],
 					"identity": map[string]any{"endpoint": redbooth["identity.endpoint"]},
