@@ -124,8 +124,16 @@ func startQuick(t *testing.T, id, quick string, grants map[string]provider.Grant
 		fmt.Fprintf(&script, "env %s=%s\n", name, value)
 	}
 	script.WriteString("exec timeout 60 sh -e quick.sh\n-- token.txt --\n" + sims.IssueRefreshToken(id, "alice") + "\n-- quick.sh --\n")
+	var once strings.Builder
 	for _, r := range runs {
-		script.WriteString(regexp.MustCompile(`(?m)^   `).ReplaceAllString(r[1], ""))
+		once.WriteString(regexp.MustCompile(`(?m)^   `).ReplaceAllString(r[1], ""))
+	}
+	// Once more, beside the connection of the first time, and beside one that has ended.
+	for range 2 {
+		script.WriteString(once.String())
+	}
+	if id != "whenfresh" { // the token that was copied is revoked by it
+		script.WriteString("evergrant disconnect $CONNECTION\n" + once.String())
 	}
 	return script.String()
 }
