@@ -57,8 +57,18 @@ func sample(e provider.Entry) string {
 	case e.TokenEndpointAuthMethod != "none":
 		fmt.Fprintf(&b, "    client_secret: ${env:%s}\n", secretName(e.ID))
 	}
+	if userinfo(e) {
+		b.WriteString("    scopes: [openid] # tells whose account it is; add what your application needs\n")
+	}
 	b.WriteString("    return_to: [\"https://app.example.com/settings/*\"]\n```\n")
 	return b.String()
+}
+
+// userinfo reports whether the account is read from a UserInfo endpoint, which answers
+// for tokens of an OpenID Connect request alone, and such a request asks for openid
+// (OpenID Connect Core 1.0 sections 5.3 and 3.1.2.1).
+func userinfo(e provider.Entry) bool {
+	return e.UserinfoEndpoint != "" && e.Identity.Endpoint == e.UserinfoEndpoint && e.Identity.IDField == "sub"
 }
 
 func secretName(id string) string {

@@ -46,7 +46,7 @@ func register(e provider.Entry) Section {
 	s.row("client authentication", authentication(e))
 	s.row("redirect URI", redirectRules(e))
 	s.row("PKCE", map[string]string{
-		"S256": "sent, and taken", "required": "sent, and required", "unsupported": "not sent", "": "sent; whether it counts is not known", "unknown": "sent; whether it counts is not known",
+		"S256": "sent; S256 is supported", "required": "sent, and required", "unsupported": "not sent", "": "sent; whether it counts is not known", "unknown": "sent; whether it counts is not known",
 	}[e.PKCE])
 	s.row("grants", strings.Join(e.GrantTypesSupported, ", "))
 	if e.OfflineScope != "" {

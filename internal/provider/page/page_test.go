@@ -30,6 +30,10 @@ func TestAPageSaysWhatItRestsOn(t *testing.T) {
 	if table := page.Table([]provider.Entry{e}); !strings.Contains(table, "| [Acme](acme.md) | `acme` | ? | rotates | dies at once | wait | no | no |") {
 		t.Error(table)
 	}
+	e.UserinfoEndpoint, e.Identity = "https://acme.example/userinfo", provider.Identity{Endpoint: "https://acme.example/userinfo", IDField: "sub"}
+	if !strings.Contains(page.Markdown(e), "\n    scopes: [openid] ") || strings.Contains(text, "scopes: [openid]") {
+		t.Errorf("openid is to be asked for where the account is told by a UserInfo endpoint, and only there:\n%s", page.Markdown(e))
+	}
 	e.Refresh = provider.Refresh{Supported: provider.No}
 	if text := page.Markdown(e); strings.Contains(text, "lost answer") || !strings.Contains(text, "ends with its access token") {
 		t.Error(text)
