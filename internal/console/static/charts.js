@@ -87,7 +87,7 @@ export function latenessChart(list, range) {
     .reduce((kept, v) => (kept.length && y(kept.at(-1)) - y(v) < 15 ? kept : [...kept, v]), []);
   const each = (across() - left) / bars.length;
   const late = bars.filter((b) => b.p99 > 0);
-  if (!late.length) return [h("p", { class: "soft" }, "No refresh of the schedule was counted in this time.")];
+  if (!late.length) return [h("p", { class: "soft" }, "No refresh of the schedule was saved in this time. Tokens of under ten minutes are refreshed by a timer, and refreshes that a caller asks for are not late: neither is counted here.")];
   const worst = `At worst, all but one in a hundred were saved within ${seconds(Math.max(...late.map((b) => b.p99)))}.`;
   const svg = frame(`Lateness in the last ${range.label}. ${worst}`, bars, marks, y, (v) => (v < 60 ? `${v} s` : v < 3600 ? `${v / 60} min` : "1 h"));
   bars.forEach((b, n) => {

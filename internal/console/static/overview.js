@@ -36,7 +36,7 @@ export function view(main, { query, integrations, signal, go }) {
     const suspended = integrations().filter((i) => i.status === "suspended").length;
     fill(figures,
       figure("Refreshes saved", count.format(sum("good")), "good"), figure(counters.wait.label, count.format(sum("wait")), sum("wait") ? "wait" : ""),
-      figure("Access ended", count.format(sum("bad")), sum("bad") ? "bad" : ""), figure("99 of 100 saved within", late ? span(late * 1000) : "–", ""),
+      figure(counters.bad.label, count.format(sum("bad")), sum("bad") ? "bad" : ""), figure("99 of 100 saved within", late ? span(late * 1000) : "–", ""),
       figure("Suspended integrations", String(suspended), suspended ? "bad" : ""));
     const any = sum("good") + sum("wait") + sum("bad") > 0;
     fill(charts, any

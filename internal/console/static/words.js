@@ -44,7 +44,7 @@ export const outcomeOf = (name) => outcomes[name] ?? [name.replaceAll("_", " "),
 export const counters = {
   good: { label: "Saved", names: ["saved", "rescued"] },
   wait: { label: "Tried again later", names: ["not_acted", "answer_lost", "config_error", "refusal_held", "overtaken", "dropped", "restored"] },
-  bad: { label: "Ended", names: ["needs_reauth", "lost_tokens", "too_large", "token_refused"] },
+  bad: { label: "Ended or refused", names: ["needs_reauth", "lost_tokens", "too_large", "token_refused"] },
 };
 
 export const revocations = {
