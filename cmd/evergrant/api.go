@@ -85,7 +85,36 @@ func (s Server) apiKey(p *process) (secret.Text, error) {
 			return key, err
 		}
 	}
-	return secret.Text{}, errors.New("an API key is needed: set EVERGRANT_API_KEY or --key-file (evergrant dev prints its own; evergrant keys new makes one for serve)")
+	return secret.Text{}, fmt.Errorf("an API key is needed: set EVERGRANT_API_KEY or --key-file (evergrant dev prints its own; evergrant keys new makes one for serve)%s%s",
+		mistakenKey(p.getenv("EVERGRANT_KEY")), s.silence(p.ctx))
+}
+
+// mistakenKey is a hint for who has put an API key where serve looks for its wrapping key.
+func mistakenKey(wrapping string) string {
+	if !strings.HasPrefix(wrapping, "evg_") {
+		return ""
+	}
+	return "\nEVERGRANT_KEY is the wrapping key of serve, and an API key stands there: put it into EVERGRANT_API_KEY."
+}
+
+// silence is a hint where nothing takes a connection at an address of this machine: then
+// a key would not help either.
+func (s Server) silence(ctx context.Context) string {
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Scheme != "http" {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return "\nNothing answers at " + s.URL + ": evergrant dev starts a server to try things with; --url names another."
+	}
+	_ = conn.Close() // nothing was said
+	return ""
 }
 
 // checkedKey refuses what can be no API key and says where it stands, never what it is:
@@ -156,6 +185,9 @@ func (e apiError) Error() string {
 	}
 	if e.MissingScope != "" {
 		s += " (missing: " + e.MissingScope + ")"
+	}
+	if e.retryAfter > 0 {
+		s += " (again in " + span(e.retryAfter) + ")"
 	}
 	if e.Code == "unauthorized" {
 		s += "\nIs the API key that of this server? See EVERGRANT_API_KEY and --key-file."

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (c *connectCommand) Run(p *process) error {
 	defer cancel()
 	back, session, err := c.begin(ctx, p, a)
 	if err != nil {
-		return a.namingIntegrations(p, err)
+		return a.namingIntegrations(p, c.orImport(p, a, err))
 	}
 	if back != nil {
 		defer func() { _ = back.Close() }() // the process ends
@@ -71,6 +72,25 @@ func (c *connectCommand) Run(p *process) error {
 		return err
 	}
 	return c.print(p, x)
+}
+
+// orImport says by which command an integration is connected that has no consent.
+func (c *connectCommand) orImport(p *process, a *api, err error) error {
+	var list wire.List[wire.Integration]
+	if refused := new(apiError); !errors.As(err, refused) || refused.Code != "invalid_request" || a.call(p.ctx, http.MethodGet, "/v1/integrations", nil, &list) != nil {
+		return err
+	}
+	for _, i := range list.Items {
+		if i.Name != c.Integration || i.RedirectURI != "" {
+			continue
+		}
+		command := "evergrant import " + i.Name + " --owner " + c.Owner
+		if !slices.Contains(i.Grants, "refresh_token") && slices.Contains(i.Grants, wire.ClientCredentials) {
+			return fmt.Errorf("%w\nIt connects by the client's own credentials: %s --client-credentials", err, command)
+		}
+		return fmt.Errorf("%w\nHere that is: %s --token-file FILE", err, command)
+	}
+	return err
 }
 
 // elsewhere reports whether the browser is on another machine, from which it could not
@@ -146,6 +166,9 @@ func (c *connectCommand) begin(ctx context.Context, p *process, a *api) (net.Lis
 	}
 	request.ReturnTo = ""
 	err := a.call(ctx, http.MethodPost, "/v1/connect-sessions", request, &session)
+	if err == nil && refused.Code != "" {
+		p.sayf("The browser cannot come back here by itself: the integration's return_to does not name http://127.0.0.1:%d%s.", ports[0], returnPath)
+	}
 	return nil, session, err
 }
 
@@ -167,7 +190,7 @@ func (c *connectCommand) awaitReturn(ctx context.Context, p *process, back net.L
 		}
 		return secret.New(q.Get("evergrant_confirm")), nil
 	case <-ctx.Done():
-		return secret.Text{}, errors.New("nobody came back from the provider")
+		return secret.Text{}, fmt.Errorf("nobody came back from the provider in %s (--wait). Run it again, with --no-browser where the browser is on another machine", span(c.Wait))
 	}
 }
 

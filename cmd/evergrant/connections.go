@@ -172,7 +172,7 @@ func (p *process) connection(x wire.Connection) {
 		{"missing scope", x.MissingScope},
 		{"expires", relative(x.ExpiresAt, now)},
 		{"next refresh", relative(x.NextRefreshAt, now)},
-		{"reconnect by", relative(x.ReconnectBy, now)},
+		{"reconnect by", dated(x.ReconnectBy, now)},
 		{"created", relative(&x.CreatedAt, now)},
 		{"changed", relative(&x.UpdatedAt, now)},
 		{"redirect URI", x.RedirectURI},
@@ -189,6 +189,9 @@ func (p *process) connection(x wire.Connection) {
 func journalRows(journal []wire.Entry, now time.Time) [][]string {
 	rows := [][]string{{"WHEN", "OUTCOME", "GEN", "PROVIDER TOOK"}}
 	for _, e := range journal {
+		if e.Outcome == "saved" {
+			e.Generation++ // a refresh notes the generation with which it began
+		}
 		rows = append(rows, []string{
 			relative(&e.At, now), e.Outcome, strconv.FormatInt(e.Generation, 10), fmt.Sprintf("%d ms", e.TookMS),
 		})
@@ -258,7 +261,7 @@ func (c *disconnectCommand) Run(p *process) error {
 func revokedMeans(revoked string) string {
 	switch revoked {
 	case "unsupported":
-		return " (the provider has no way to revoke; the tokens are erased here)"
+		return " (the provider has no way to revoke; the tokens are erased here, and the user can remove the application at the provider)"
 	case "pending":
 		return " (the provider has not answered yet; it is tried until it has)"
 	}

@@ -75,7 +75,8 @@ func (c *devCommand) Run(p *process) error {
 	s := servers{ctx: p.ctx}
 	s.add(second, sims)
 	s.add(main, devHandler(n, sims, all, origin, key))
-	p.printf("data:      %s\nproviders: %s/sim/{%s}/\napi key:   %s\n", c.Data, simOrigin, strings.Join(providersOf(all), ","), key.Reveal())
+	p.printf("data:      %s\nproviders: %s/sim/{%s}/\nconsole:   %s/console\n", c.Data, simOrigin, strings.Join(providersOf(all), ","), origin)
+	p.printf("To call its API, in another terminal:\n\n  export EVERGRANT_URL=%s\n  export EVERGRANT_API_KEY=%s\n\n", origin, key.Reveal())
 	p.printf("The simulated providers forget everything when they stop: connections of an earlier run will ask to be reconnected.\n")
 	p.printf("ready: %s\n", origin)
 	return errors.Join(s.wait(n), n.close())

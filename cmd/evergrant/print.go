@@ -112,6 +112,14 @@ func relative(t *time.Time, now time.Time) string {
 	}
 }
 
+// dated is relative with its day before it, for what is far off. Nil is "", which is left out.
+func dated(t *time.Time, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format(time.DateOnly) + ", " + relative(t, now)
+}
+
 // span is a duration in its two largest units.
 func span(d time.Duration) string {
 	s := int64(d / time.Second)

@@ -39,7 +39,7 @@ func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64,
 	if missing := missingScopes(rec, need); len(missing) > 0 {
 		return TokenView{}, &Error{
 			Code: MissingScope, Missing: missing, ConnectionID: rec.ID,
-			Detail: "the connection was not granted all of need; reconnect it asking for them",
+			Detail: "the connection was not granted all the scopes that need asks for; reconnect it asking for them",
 		}
 	}
 	now := b.now()
@@ -50,7 +50,7 @@ func (b *Broker) token(ctx context.Context, rec connection.Record, minTTL int64,
 		if valid(rec, now) {
 			return b.handOut(ctx, rec)
 		}
-		return TokenView{}, fail(HeldConnection, "the connection is held for another broker and its access token has run out; activate it when the other one has let go")
+		return TokenView{}, fail(HeldConnection, "the connection is held for another broker and has no access token that is still good; activate it when the other one has let go")
 	}
 	rep := b.refreshOne(ctx, refresh.Input{ID: rec.ID, Why: refresh.Read, MinTTL: minTTL})
 	return b.afterRefresh(ctx, rec, rep)

@@ -105,7 +105,7 @@ func (r *reader) suits(f Field, c *Client, entry provider.Entry) {
 			entry.ID, entry.TokenEndpointAuthMethod)
 		return
 	case c.Secret.Kind() == SecretLiteral && !loopbackProvider(entry):
-		r.fail(at, "must not stand in the file; keep it elsewhere and write ${ssm:…}, ${secretsmanager:…}, ${env:…} or ${file:…}")
+		r.fail(at, "must not stand in the file%s; keep it elsewhere and write ${ssm:…}, ${secretsmanager:…}, ${env:…} or ${file:…}", sentElsewhere(entry))
 	}
 	for _, err := range split(entry.ValidateClient(c.Public())) {
 		r.fail(f, "provider %s: %v", entry.ID, err)
@@ -129,15 +129,24 @@ func acceptsPublic(entry provider.Entry) bool {
 // loopbackProvider reports whether every endpoint that is sent the secret is on this
 // machine.
 func loopbackProvider(entry provider.Entry) bool {
-	endpoints := []string{
+	known := strings.Join(secretEndpoints(entry), "") != ""
+	return known && sentElsewhere(entry) == ""
+}
+
+// secretEndpoints are those that may be sent the client secret, or lead to one that is.
+func secretEndpoints(entry provider.Entry) []string {
+	return []string{
 		entry.TokenEndpoint, entry.RefreshEndpoint, entry.SecondExchange.Endpoint, entry.RevocationEndpoint, entry.RevocationRequest.URL, entry.DiscoveryURL,
 	}
-	known := false
-	for _, u := range endpoints {
+}
+
+// sentElsewhere names the first of these endpoints that is not on this machine, for a
+// mistake; "" where there is none.
+func sentElsewhere(entry provider.Entry) string {
+	for _, u := range secretEndpoints(entry) {
 		if u != "" && !loopbackURL(u) {
-			return false
+			return ", since " + u + " is not on this machine"
 		}
-		known = known || u != ""
 	}
-	return known
+	return ""
 }
