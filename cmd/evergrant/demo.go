@@ -48,6 +48,8 @@ type demoResult struct {
 	step string
 	err  error // nil: as it must be
 	note string
+	// reconnected: well, by a second consent of the user.
+	reconnected bool
 }
 
 func (r demoResult) failed() bool {
@@ -153,7 +155,7 @@ func printDemo(p *process, rows []demoRow) {
 				line = append(line, "n/a")
 				remarks = append(remarks, []string{r.of.name, result.step, result.err.Error()})
 			default:
-				line = append(line, "ok")
+				line = append(line, map[bool]string{true: "reconnect", false: "ok"}[result.reconnected])
 				if result.note != "" {
 					remarks = append(remarks, []string{r.of.name, result.step, result.note})
 				}
@@ -162,7 +164,8 @@ func printDemo(p *process, rows []demoRow) {
 		lines = append(lines, line)
 	}
 	p.table(lines)
-	p.printf("\n")
+	p.printf("\nreconnect: the answer held the only good token, so the user consented again, and the connection is the same.\n" +
+		"n/a: there is nothing of the kind.\n\n")
 	p.table(remarks)
 }
 
@@ -206,7 +209,9 @@ func (st *stage) live(s simulated) (demoRow, error) {
 		if l.conn.ID == "" && step.name != "connect" {
 			result.err = fmt.Errorf("there is no connection to try it on")
 		} else {
+			l.reconnected = false
 			result.note, result.err = step.run(l)
+			result.reconnected = l.reconnected
 		}
 		row.results = append(row.results, result)
 	}

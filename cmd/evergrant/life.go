@@ -21,6 +21,8 @@ type life struct {
 	says dialectSays
 	who  *person
 	conn wire.Connection
+	// reconnected: the step had its user consent again, as it must be there.
+	reconnected bool
 }
 
 // connect makes the connection by the dialect's grant.
@@ -264,6 +266,7 @@ func (l *life) reconnectLost(took string) (string, error) {
 	if again.ID != l.conn.ID || again.Status != "active" {
 		return "", fmt.Errorf("reconnect: %s is %s", again.ID, statusOf(again))
 	}
+	l.reconnected = true
 	_, err = l.works()
 	return "the provider had spent the token: known as lost_response after " + took + ", reconnected in place", err
 }
