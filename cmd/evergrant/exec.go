@@ -15,7 +15,7 @@ type execCommand struct {
 	Server
 	TokenNeeds
 	Connection string   `required:"" placeholder:"ID" help:"The connection, conn_…"`
-	Env        string   `default:"ACCESS_TOKEN" placeholder:"NAME" help:"Name of the variable that holds the token."`
+	Env        string   `default:"ACCESS_TOKEN" placeholder:"NAME" help:"Name of the variable that holds the token, ACCESS_TOKEN unless told."`
 	Command    []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
 
