@@ -110,13 +110,6 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func (c *showProvidersCommand) one(p *process) error {
 	e, err := provider.Lookup(c.ID)
 	if errors.Is(err, provider.ErrUnknownProvider) {

@@ -37,6 +37,7 @@ func (l LogLevel) logger(w io.Writer) *slog.Logger {
 
 // Run serves until the process is told to end.
 func (c *serveCommand) Run(p *process) error {
+	noCoreDump()
 	settings, err := yamlfile.Load(c.Config)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
