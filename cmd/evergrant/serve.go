@@ -87,7 +87,7 @@ func withOrigin(c *config.Config, addr net.Addr) (*config.Config, error) {
 }
 
 // noAPIKeys warns of a configuration in which no caller stands.
-const noAPIKeys = "no api_keys in the configuration: nobody can call the API. evergrant keys new makes one."
+const noAPIKeys = "no api_keys in the configuration: nobody can call the API. evergrant keys new makes one." // #nosec G101 -- words, not a key
 
 // unready is what keeps a configuration from working, though the server can start:
 // one integration's missing secret is no reason to let the others' tokens expire.
