@@ -87,7 +87,7 @@ func TestWithoutAGatewayThereAreNoSuchRoutes(t *testing.T) {
 
 var (
 	_ = mutant("T32", "internal/httpapi/auth.go", `if scope != scopeAny && !caller.MayScope(scope) {`, `if scope == "" {`)
-	_ = mutant("T32", "internal/httpapi/auth.go", `return s != config.ScopeMetrics }) {`, `return s != "" }) {`)
+	_ = mutant("T32", "internal/httpapi/auth.go", `return s != config.ScopeMetrics }) {`, `return s != config.ScopeMetrics+" " }) {`)
 	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayOwner(rec.Owner) {`)
 	_ = mutant("T32", "internal/broker/broker.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) {`, `if !c.MayIntegration(rec.Integration) {`)
 	_ = mutant("T32", "internal/broker/view.go", `if !c.MayIntegration(rec.Integration) || !c.MayOwner(rec.Owner) || (r.Integration`, `if (r.Integration`)
