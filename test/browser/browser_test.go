@@ -65,12 +65,11 @@ func startDev(t *testing.T, ttl string, more ...string) *dev {
 	})}
 	t.Cleanup(d.stop)
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), ":")
-		switch name {
-		case "api key":
-			d.key = strings.TrimSpace(value)
-		case "ready":
-			d.origin = strings.TrimSpace(value)
+		if key, ok := strings.CutPrefix(lines.Text(), "  export EVERGRANT_API_KEY="); ok {
+			d.key = key
+		}
+		if origin, ok := strings.CutPrefix(lines.Text(), "ready: "); ok {
+			d.origin = origin
 			return d
 		}
 	}
