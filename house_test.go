@@ -67,7 +67,7 @@ internal/simulate                internal/{broker,circuit,config,config/yamlfile
 internal/refresh/modelcheck      internal/{circuit,connection,item,provider,refresh,schedule,secret}  # explores the machines, for tools/model
 
 internal/broker/brokertest       internal/{boltstore,broker,config,config/yamlfile,connection,dynamostore,dynamostore/dynamolocal,events,httpapi,item,keyfile,outbox,provider,refresh,schedule,secret,simprovider,wire}  # a whole deployment, for tests
-internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,provider,secret,wording}
+internal/broker                  internal/{config,events,metric,refresh,schedule,circuit,connection,item,panicked,provider,secret,wording}
 internal/config/yamlfile         internal/{config,provider} goccy/go-yaml  # apart, so that no function carries a YAML parser
 internal/config                  internal/{outbox,provider,secret,wording}
 internal/events                  internal/{schedule,circuit,connection,item,metric,outbox,wire}

@@ -293,14 +293,14 @@ func (b *Broker) Confirm(ctx context.Context, c Caller, origin, id string, confi
 	if refused := checkOwner(c, owner); refused != nil && refused.Code != Forbidden {
 		return View{}, refused
 	}
+	if refused := b.mayExchange(ctx, sess.Integration); refused != nil {
+		return View{}, refused // before a try is counted, too
+	}
 	left := int64(0)
 	if typed {
 		if left, refused = b.countTry(ctx, sess); refused != nil {
 			return View{}, refused
 		}
-	}
-	if refused := b.mayExchange(ctx, sess.Integration); refused != nil {
-		return View{}, refused
 	}
 	code, err := b.Store.SpendCode(ctx, hash, sess.Hash, b.now())
 	restart := &Error{

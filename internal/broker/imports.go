@@ -116,7 +116,7 @@ func (b *Broker) existed(ctx context.Context, rec *connection.Record, r ImportRe
 	}
 	res, err := b.Store.Write(ctx, rec.ID, connection.Renew{
 		Gen: rec.Gen, OldRT: rec.Refresh, Access: next.Access, RefreshTok: next.Refresh, TokenID: next.TokenID, TokenType: next.TokenType,
-		IssuedAt: next.IssuedAt, ExpiresAt: next.ExpiresAt, Now: b.now(),
+		IssuedAt: next.IssuedAt, ExpiresAt: next.ExpiresAt, Other: other, Now: b.now(),
 	})
 	if err != nil {
 		return ImportResult{}, internal(err)

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/evergrant/evergrant/internal/circuit"
 	"github.com/evergrant/evergrant/internal/item"
 	"github.com/evergrant/evergrant/internal/metric"
+	"github.com/evergrant/evergrant/internal/panicked"
 	"github.com/evergrant/evergrant/internal/refresh"
 	"github.com/evergrant/evergrant/internal/secret"
 )
@@ -24,8 +24,8 @@ type job struct {
 // guard is deferred around the work on one item: one that brings its worker down is set
 // aside, since the others must not suffer for it.
 func (t *ticking) guard(key string) {
-	if recover() != nil { // its text may hold anything, the stack holds none of it
-		t.b.Log.Error("an item is set aside: the work on it panicked", "item", key, "stack", string(debug.Stack()))
+	if v := recover(); v != nil {
+		t.b.Log.Error("an item is set aside: the work on it panicked", "item", key, "panic", panicked.Kind(v), "at", panicked.Place())
 		t.count("set_aside")
 	}
 }

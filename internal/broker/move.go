@@ -197,8 +197,11 @@ func (b *Broker) MoveIn(ctx context.Context, c Caller, text secret.Text) (View, 
 		if err != nil {
 			return View{}, internal(err)
 		}
-		if refused := mayReplace(found, m); refused != nil || found.Gen == m.Generation {
-			return b.view(found), errorOrNil(refused)
+		if refused := mayReplace(found, m); refused != nil {
+			return View{}, refused
+		}
+		if found.Gen == m.Generation {
+			return b.view(found), nil
 		}
 		w = connection.Arrive{Gen: found.Gen, Record: rec, Stale: stale(old, rec)}
 	}
@@ -219,13 +222,6 @@ func (b *Broker) MoveIn(ctx context.Context, c Caller, text secret.Text) (View, 
 		return View{}, &Error{Code: RefreshInProgress, Detail: "somebody else changes this connection; ask again", RetryAfter: 1, ConnectionID: m.ID}
 	}
 	return b.view(res.Record), nil
-}
-
-func errorOrNil(e *Error) error {
-	if e == nil {
-		return nil
-	}
-	return e
 }
 
 func (b *Broker) checkMoved(c Caller, i *config.Integration, m moved) *Error {

@@ -609,8 +609,8 @@ func (w Arrive) Update() item.Update {
 }
 
 // Renew replaces the tokens of a held connection by newer ones of the same grant: the
-// broker that still refreshes it has gone on. Nobody here has ever sent the old ones, so
-// the generation stays.
+// broker that still refreshes it has gone on. Nobody here sends the tokens of a held
+// connection, so the generation stays.
 type Renew struct {
 	Gen   int64
 	OldRT item.Bytes // the sealed refresh token as read, "" for none
@@ -618,6 +618,7 @@ type Renew struct {
 	Access, RefreshTok  item.Bytes // sealed; an absent one is removed
 	TokenID, TokenType  string
 	IssuedAt, ExpiresAt int64
+	Other               bool // the tokens are others than those stored, of whose end something may have been told
 	Now                 int64
 }
 
@@ -638,6 +639,9 @@ func (w Renew) Update() item.Update {
 	putText(&u, "token_type", w.TokenType)
 	putInt(&u, "issued_at", w.IssuedAt)
 	putInt(&u, "expires_at", w.ExpiresAt)
+	if w.Other {
+		u.Remove = append(u.Remove, "rt_expires_at")
+	}
 	return u
 }
 

@@ -527,3 +527,14 @@ func TestAReconnectKeepsNoFieldOfTheConsentBefore(t *testing.T) {
 		t.Errorf("applied %v: account %v, secret fields %v, fields %v", applied, now["account"], now["secret_fields"], now["fields"])
 	}
 }
+
+// The told end of a refresh token is not that of the one which an import puts in its place.
+func TestOtherTokensOfAHeldConnectionHaveTheirOwnEnd(t *testing.T) {
+	for _, other := range []bool{false, true} {
+		rec := connection.Record{Core: connection.Core{ID: "conn_x", Status: connection.Held, Gen: 3, TokGen: 3, Refresh: "old"}, RefreshExpiresAt: 1000}
+		now, applied := connection.Renew{Gen: 3, OldRT: "old", RefreshTok: "new", Other: other}.Update().Apply(rec.Item())
+		if _, told := now["rt_expires_at"]; !applied || told == other {
+			t.Errorf("other tokens %v: applied %v, end told %v", other, applied, told)
+		}
+	}
+}

@@ -130,3 +130,18 @@ func TestNoSixthLook(t *testing.T) {
 	}
 	w.Confirm("all", session, code, "alice").Want(t, 409, "wrong codes have ended")
 }
+
+// While the client's secret cannot be read nothing is spent, and no try either: else five
+// repeats of a good code in an outage would end the session.
+func TestAnOutageCostsNoTry(t *testing.T) {
+	w := newWorld(t)
+	session, _, code := w.typing("alice")
+	var down bool
+	w.Serve(w.HTTP(w.Start(w.SecretsFrom(&down))))
+	down = true
+	for range 6 {
+		w.Confirm("all", session, code, "alice").Want(t, 503, "provider_unavailable")
+	}
+	down = false
+	w.Confirm("all", session, code, "alice").Want(t, 200, `"status":"active"`)
+}

@@ -53,7 +53,7 @@ func TestFault_F32_a_chunk_that_comes_hours_late_is_judged_by_what_is_stored(t *
 var (
 	_ = mutant("F33", "internal/broker/jobs.go", `errors.Is(rep.Err, item.ErrCorrupt) || errors.Is(rep.Err, secret.ErrSealed)`,
 		`errors.Is(rep.Err, item.ErrCorrupt) && errors.Is(rep.Err, secret.ErrSealed)`)
-	_ = mutant("F33", "internal/broker/jobs.go", `if recover() != nil {`, `if key == "" {`)
+	_ = mutant("F33", "internal/broker/jobs.go", `if v := recover(); v != nil {`, `if v := any(nil); v != nil {`)
 )
 
 func TestFault_F33_a_poisoned_id_is_set_aside_and_the_others_are_done(t *testing.T) {
